@@ -1,0 +1,1 @@
+//! Log files: preallocated segments, checksummed frames, group commit, recovery.

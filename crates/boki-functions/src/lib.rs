@@ -1,0 +1,1 @@
+//! Worker processes, calls, and the durable record of calls.

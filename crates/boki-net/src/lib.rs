@@ -1,0 +1,1 @@
+//! Length-prefixed frames over TCP and Unix sockets, batched both ways.

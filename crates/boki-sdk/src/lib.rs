@@ -1,0 +1,1 @@
+//! What a Rust function author or client of Boki imports.

@@ -1,0 +1,1 @@
+//! Hotel and flight booking on Boki.
