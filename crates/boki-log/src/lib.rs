@@ -13,18 +13,19 @@
 //! - [`batch`]: the unit of an append, in the one encoding that wire, disk and memory share.
 //! - [`engine`], [`storage`], [`sequencer`]: the roles; [`message`]: what they tell each other.
 //! - [`index`]: what a prefix of the order means: which records exist, under which tags.
-//! - [`colocated`]: the three roles of one process, wired without a network.
+//! - [`machine`]: the roles that one process plays, as one state machine with a disk and a network.
 #![deny(missing_docs)]
 
 pub mod batch;
 pub mod codec;
-pub mod colocated;
+
 pub mod cut;
 pub mod engine;
 pub mod error;
 pub mod ids;
 pub mod index;
 pub mod limits;
+pub mod machine;
 pub mod message;
 pub mod op;
 pub mod sequencer;
