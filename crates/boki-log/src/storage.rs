@@ -1,1 +1,617 @@
-//! (being written)
+//! The storage role: keeps the records of shards on disk. It takes batches in any order, writes each shard's in the
+//! order of their local ids, and reports how far without a gap it has got; nothing is reported before it is on
+//! disk.
+//!
+//! It also knows where on disk each record lies, and which segment files hold nothing alive any more.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::batch::Batch;
+use crate::codec::Reader;
+use crate::cut::Cut;
+use crate::error::LogError;
+use crate::ids::{LocalId, NodeId, ShardId, Term};
+use crate::index::Gone;
+use crate::message::{Message, Send, ShardProgress};
+
+/// How a storage role is set up.
+#[derive(Clone, Debug)]
+pub struct StorageConfig {
+    /// The sequencer.
+    pub sequencer: NodeId,
+    /// Whether the metalog lies in this role's own journal: then records are reported when they are staged.
+    pub shares_journal: bool,
+    /// Bytes of batches that may wait because one before them is missing; more are dropped (and sent again).
+    pub early_bytes: usize,
+    /// After how long to report again, in microseconds; `None` where messages cannot be lost.
+    pub resend_after_us: Option<u64>,
+}
+
+/// Where a record lies: a record body in a segment file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Number of the segment file.
+    pub segment: u64,
+    /// Offset of the record body in it, in bytes.
+    pub offset: u32,
+    /// Its length, in bytes.
+    pub len: u32,
+}
+
+/// Where the disk put a frame: the segment, and the offset of the frame's body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FramePlace {
+    /// Number of the segment file.
+    pub segment: u64,
+    /// Offset of the body in it, in bytes.
+    pub offset: u32,
+}
+
+/// Batches of one shard, one after the other: what one frame on disk holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// The shard.
+    pub shard: ShardId,
+    /// Local id of the first record.
+    pub first: LocalId,
+    /// The batches.
+    pub batches: Vec<Batch>,
+}
+
+/// Bytes of a run's encoding before its batches: engine u16, term u32, first local id u64.
+const RUN_HEADER_BYTES: u32 = 14;
+
+impl Run {
+    /// The run as the body of a frame, in parts: a header, then the batches as they are.
+    #[must_use]
+    pub fn encode(&self) -> Vec<Bytes> {
+        let mut header = BytesMut::with_capacity(RUN_HEADER_BYTES as usize);
+        header.put_u16_le(self.shard.engine.0);
+        header.put_u32_le(self.shard.term.0);
+        header.put_u64_le(self.first.0);
+        std::iter::once(header.freeze()).chain(self.batches.iter().map(|batch| batch.bytes().clone())).collect()
+    }
+
+    /// Takes a frame's body apart.
+    ///
+    /// # Errors
+    /// [`LogError::Malformed`] if it is not a whole run.
+    pub fn decode(body: &Bytes) -> Result<Run, LogError> {
+        let mut reader = Reader::new(body);
+        let shard = ShardId { engine: NodeId(reader.u16()?), term: Term(reader.u32()?) };
+        let first = LocalId(reader.u64()?);
+        let mut batches = Vec::new();
+        while reader.remaining() > 0 {
+            let len = Reader::at(body, reader.offset()).u32()? as usize;
+            batches.push(Batch::decode(reader.bytes(len)?)?);
+        }
+        Ok(Run { shard, first, batches })
+    }
+
+    /// Local id after its last record.
+    #[must_use]
+    pub fn end(&self) -> LocalId {
+        LocalId(self.first.0 + self.batches.iter().map(|batch| u64::from(batch.record_count())).sum::<u64>())
+    }
+}
+
+/// Places of records that follow each other in their shard.
+#[derive(Debug)]
+struct PlaceRun {
+    first: u64,
+    places: VecDeque<Place>,
+}
+
+#[derive(Debug, Default)]
+struct ShardState {
+    /// Every record below has been taken in.
+    taken: LocalId,
+    /// Every record below is in a group that is being written, or on disk.
+    staged: LocalId,
+    /// Every record below is on disk.
+    durable: LocalId,
+    /// The sequencer has taken note of everything below.
+    seen: LocalId,
+    /// Batches behind a gap.
+    early: BTreeMap<LocalId, Batch>,
+    places: Vec<PlaceRun>,
+}
+
+impl ShardState {
+    fn progress(&self, shard: ShardId) -> ShardProgress {
+        ShardProgress { shard, staged: self.staged, durable: self.durable }
+    }
+}
+
+/// See the module's description.
+#[derive(Debug)]
+pub struct Storage {
+    config: StorageConfig,
+    shards: BTreeMap<ShardId, ShardState>,
+    /// Taken in, to be written with the next group.
+    gathered: VecDeque<(ShardId, LocalId, Batch)>,
+    gathered_bytes: usize,
+    early_bytes: usize,
+    /// In the hands of the disk.
+    writing: Vec<Run>,
+    /// Batches per shard, for engines elsewhere that ask. Empty where the engine is in the same process, which needs
+    /// no second copy.
+    kept: BTreeMap<ShardId, VecDeque<(LocalId, Batch)>>,
+    /// Records alive in each segment.
+    alive: BTreeMap<u64, u64>,
+    report_again_us: Option<u64>,
+}
+
+impl Storage {
+    /// A storage role without records.
+    #[must_use]
+    pub fn new(config: StorageConfig) -> Storage {
+        Storage {
+            config,
+            shards: BTreeMap::new(),
+            gathered: VecDeque::new(),
+            gathered_bytes: 0,
+            early_bytes: 0,
+            writing: Vec::new(),
+            kept: BTreeMap::new(),
+            alive: BTreeMap::new(),
+            report_again_us: None,
+        }
+    }
+
+    /// Starts from a checkpoint: every record of these shards below these local ids was ordered by then, whether it is
+    /// still on disk or not.
+    pub fn restore(&mut self, ordered: &[(ShardId, LocalId)]) {
+        for (shard, upto) in ordered {
+            let state = self.shards.entry(*shard).or_default();
+            (state.taken, state.staged, state.durable, state.seen) = (*upto, *upto, *upto, *upto);
+        }
+    }
+
+    /// Takes back a run that was found on disk at the start. Returns `false` if records are missing before it.
+    #[must_use]
+    pub fn recover(&mut self, run: &Run, place: FramePlace) -> bool {
+        let state = self.shards.entry(run.shard).or_default();
+        if run.first > state.durable {
+            return false;
+        }
+        let end = run.end().max(state.durable);
+        (state.taken, state.staged, state.durable) = (end, end, end);
+        self.place(run, place);
+        true
+    }
+
+    /// Takes note of a segment, so that it can be given back when nothing in it is alive.
+    pub fn note_segment(&mut self, segment: u64) {
+        self.alive.entry(segment).or_default();
+    }
+
+    /// Reports everything, after recovery.
+    pub(crate) fn report_all(&mut self, out: &mut Vec<Send>) {
+        let shards: Vec<_> = self.shards.iter().map(|(shard, state)| state.progress(*shard)).collect();
+        out.push(Send { to: self.config.sequencer, message: Message::Progress(shards) });
+    }
+
+    pub(crate) fn on_replicate(&mut self, shard: ShardId, first: LocalId, batch: Batch, out: &mut Vec<Send>) {
+        let state = self.shards.entry(shard).or_default();
+        if first < state.taken {
+            // It is here already: the sender, or the sequencer, may not know.
+            if state.durable > first {
+                out.push(Send { to: shard.engine, message: Message::Stored { shard, upto: state.durable } });
+                if state.seen < state.durable {
+                    let progress = vec![state.progress(shard)];
+                    out.push(Send { to: self.config.sequencer, message: Message::Progress(progress) });
+                }
+            }
+            return;
+        }
+        if first > state.taken {
+            let len = batch.bytes().len();
+            if self.early_bytes + len <= self.config.early_bytes && state.early.insert(first, batch).is_none() {
+                self.early_bytes += len;
+            }
+            return;
+        }
+        self.take(shard, first, batch);
+        let state = self.shards.entry(shard).or_default();
+        let mut ready = Vec::new();
+        let mut next = state.taken;
+        while let Some(batch) = state.early.remove(&next) {
+            let count = u64::from(batch.record_count());
+            ready.push((next, batch));
+            next = LocalId(next.0 + count);
+        }
+        for (first, batch) in ready {
+            self.early_bytes -= batch.bytes().len();
+            self.take(shard, first, batch);
+        }
+    }
+
+    fn take(&mut self, shard: ShardId, first: LocalId, batch: Batch) {
+        let state = self.shards.entry(shard).or_default();
+        state.taken = LocalId(first.0 + u64::from(batch.record_count()));
+        self.gathered_bytes += batch.bytes().len();
+        self.gathered.push_back((shard, first, batch));
+    }
+
+    pub(crate) fn on_progress_seen(&mut self, shards: &[(ShardId, LocalId)]) {
+        for (shard, upto) in shards {
+            if let Some(state) = self.shards.get_mut(shard) {
+                state.seen = state.seen.max(*upto);
+            }
+        }
+    }
+
+    pub(crate) fn on_cuts(&mut self, cuts: &[Cut]) {
+        for delta in cuts.iter().flat_map(|cut| &cut.deltas) {
+            if let Some(state) = self.shards.get_mut(&delta.shard) {
+                state.seen = state.seen.max(delta.end());
+            }
+        }
+    }
+
+    pub(crate) fn on_fetch_batches(&mut self, from: NodeId, shard: ShardId, first: LocalId, out: &mut Vec<Send>) {
+        let Some(kept) = self.kept.get(&shard) else { return };
+        let start = kept.partition_point(|(at, _)| *at < first);
+        let batches: Vec<_> = kept.range(start..).take(256).map(|(_, batch)| batch.clone()).collect();
+        if let Some((at, _)) = kept.get(start) {
+            out.push(Send { to: from, message: Message::Batches { shard, first: *at, batches } });
+        }
+    }
+
+    /// Whether anything waits for the disk.
+    pub(crate) fn has_work(&self) -> bool {
+        !self.gathered.is_empty()
+    }
+
+    /// Bytes of batches that wait for the disk.
+    #[must_use]
+    pub fn gathered_bytes(&self) -> usize {
+        self.gathered_bytes
+    }
+
+    /// Takes what to write now: everything gathered, up to about `max_bytes`. Nothing while a group is being written.
+    pub(crate) fn take_writes(&mut self, max_bytes: usize, out: &mut Vec<Send>) -> &[Run] {
+        if !self.writing.is_empty() {
+            return &[];
+        }
+        let mut bytes = 0;
+        while let Some((shard, first, batch)) = self.gathered.pop_front() {
+            let len = batch.bytes().len();
+            if bytes > 0 && bytes + len > max_bytes {
+                self.gathered.push_front((shard, first, batch));
+                break;
+            }
+            bytes += len;
+            match self.writing.last_mut() {
+                Some(run) if run.shard == shard => run.batches.push(batch),
+                _ => self.writing.push(Run { shard, first, batches: vec![batch] }),
+            }
+        }
+        self.gathered_bytes -= bytes;
+        for run in &self.writing {
+            self.shards.entry(run.shard).or_default().staged = run.end();
+        }
+        if self.config.shares_journal && !self.writing.is_empty() {
+            self.report_writing(out);
+        }
+        &self.writing
+    }
+
+    /// The group taken last is on disk, each run where `places` says.
+    pub(crate) fn written(&mut self, now_us: u64, places: &[FramePlace], out: &mut Vec<Send>) {
+        let runs = std::mem::take(&mut self.writing);
+        for (run, place) in runs.iter().zip(places) {
+            let state = self.shards.entry(run.shard).or_default();
+            state.durable = run.end();
+            out.push(Send { to: run.shard.engine, message: Message::Stored { shard: run.shard, upto: state.durable } });
+            self.place(run, *place);
+        }
+        if !self.config.shares_journal && !runs.is_empty() {
+            for run in &runs {
+                let kept = self.kept.entry(run.shard).or_default();
+                let mut first = run.first;
+                for batch in &run.batches {
+                    kept.push_back((first, batch.clone()));
+                    first = LocalId(first.0 + u64::from(batch.record_count()));
+                }
+            }
+            self.writing = runs;
+            self.report_writing(out);
+            self.writing.clear();
+            self.report_again_us = self.config.resend_after_us.map(|after| now_us + after);
+        }
+    }
+
+    /// The group taken last was not written, and nothing else that is gathered will be: the disk is full. Every record
+    /// that is not on disk is forgotten; returns the shards concerned and where each continues.
+    pub(crate) fn refused(&mut self) -> Vec<(ShardId, LocalId)> {
+        let mut shards: Vec<ShardId> = self.writing.iter().map(|run| run.shard).collect();
+        shards.extend(self.gathered.iter().map(|(shard, _, _)| *shard));
+        shards.sort_unstable();
+        shards.dedup();
+        self.writing.clear();
+        self.gathered.clear();
+        self.gathered_bytes = 0;
+        let mut back = Vec::new();
+        for shard in shards {
+            let state = self.shards.entry(shard).or_default();
+            self.early_bytes -= state.early.values().map(|batch| batch.bytes().len()).sum::<usize>();
+            state.early.clear();
+            (state.taken, state.staged) = (state.durable, state.durable);
+            back.push((shard, state.durable));
+        }
+        back
+    }
+
+    /// Counts anew what is alive: `live` are the records that the index knows; records that no cut has ordered yet are
+    /// alive too. Called once, after recovery.
+    pub(crate) fn recount(&mut self, live: impl Iterator<Item = (ShardId, LocalId)>, ordered: &[(ShardId, LocalId)]) {
+        self.alive.values_mut().for_each(|alive| *alive = 0);
+        let unordered: Vec<_> = self
+            .shards
+            .iter()
+            .flat_map(|(shard, state)| {
+                let from = ordered.iter().find(|(other, _)| other == shard).map_or(0, |(_, upto)| upto.0);
+                (from..state.durable.0).map(|local| (*shard, LocalId(local)))
+            })
+            .collect();
+        for (shard, local) in live.chain(unordered) {
+            if let Some(place) = self.find(shard, local) {
+                *self.alive.entry(place.segment).or_default() += 1;
+            }
+        }
+    }
+
+    /// When [`Storage::tick`] wants to be called.
+    pub(crate) fn next_timer(&self) -> Option<u64> {
+        self.report_again_us
+    }
+
+    pub(crate) fn tick(&mut self, now_us: u64, out: &mut Vec<Send>) {
+        if self.report_again_us.is_none_or(|at| at > now_us) {
+            return;
+        }
+        let unseen: Vec<_> = self
+            .shards
+            .iter()
+            .filter(|(_, state)| state.seen < state.durable)
+            .map(|(shard, state)| state.progress(*shard))
+            .collect();
+        self.report_again_us = None;
+        if !unseen.is_empty() {
+            out.push(Send { to: self.config.sequencer, message: Message::Progress(unseen) });
+            self.report_again_us = self.config.resend_after_us.map(|after| now_us + after);
+        }
+    }
+
+    /// Where the record is, if it is on disk and has not been given up.
+    #[must_use]
+    pub fn find(&self, shard: ShardId, local: LocalId) -> Option<Place> {
+        let runs = &self.shards.get(&shard)?.places;
+        let run = runs.get(runs.partition_point(|run| run.first <= local.0).checked_sub(1)?)?;
+        run.places.get(usize::try_from(local.0 - run.first).ok()?).copied()
+    }
+
+    /// These records are gone: their places may be reused.
+    pub fn release(&mut self, gone: &[Gone]) {
+        for gone in gone {
+            for local in gone.from.0..gone.from.0 + u64::from(gone.count) {
+                if let Some(place) = self.find(gone.shard, LocalId(local))
+                    && let Some(alive) = self.alive.get_mut(&place.segment)
+                {
+                    *alive = alive.saturating_sub(1);
+                }
+            }
+        }
+    }
+
+    /// Segments below `current` in which nothing is alive.
+    pub fn dead_segments(&self, current: u64) -> impl Iterator<Item = u64> {
+        self.alive.range(..current).filter(|(_, alive)| **alive == 0).map(|(segment, _)| *segment)
+    }
+
+    /// Forgets a segment that has been given back, and where its records were.
+    pub fn forget_segment(&mut self, segment: u64) {
+        self.alive.remove(&segment);
+        for state in self.shards.values_mut() {
+            let mut kept = Vec::new();
+            for run in std::mem::take(&mut state.places) {
+                split_without(run, segment, &mut kept);
+            }
+            state.places = kept;
+        }
+    }
+
+    fn report_writing(&self, out: &mut Vec<Send>) {
+        let mut shards: Vec<ShardProgress> = Vec::with_capacity(1);
+        for run in &self.writing {
+            if let Some(state) = self.shards.get(&run.shard)
+                && shards.iter().all(|progress| progress.shard != run.shard)
+            {
+                shards.push(state.progress(run.shard));
+            }
+        }
+        out.push(Send { to: self.config.sequencer, message: Message::Progress(shards) });
+    }
+
+    fn place(&mut self, run: &Run, place: FramePlace) {
+        let state = self.shards.entry(run.shard).or_default();
+        let continues = state.places.last().is_some_and(|last| last.first + last.places.len() as u64 == run.first.0);
+        if !continues {
+            state.places.push(PlaceRun { first: run.first.0, places: VecDeque::new() });
+        }
+        let Some(last) = state.places.last_mut() else { return };
+        let mut at = place.offset + RUN_HEADER_BYTES;
+        let mut count = 0;
+        for batch in &run.batches {
+            for (offset, len) in batch.record_spans() {
+                last.places.push_back(Place { segment: place.segment, offset: at + offset, len });
+                count += 1;
+            }
+            at += batch.bytes().len() as u32;
+        }
+        *self.alive.entry(place.segment).or_default() += count;
+    }
+}
+
+/// Adds `run` to `kept` without the records of `segment`, in as many pieces as that takes.
+fn split_without(run: PlaceRun, segment: u64, kept: &mut Vec<PlaceRun>) {
+    if run.places.iter().all(|place| place.segment != segment) {
+        kept.push(run);
+        return;
+    }
+    let mut open = false;
+    for (local, place) in (run.first..).zip(run.places) {
+        if place.segment == segment {
+            open = false;
+            continue;
+        }
+        if !open {
+            kept.push(PlaceRun { first: local, places: VecDeque::new() });
+            open = true;
+        }
+        if let Some(last) = kept.last_mut() {
+            last.places.push_back(place);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::BatchBuilder;
+    use crate::ids::BookId;
+
+    const SHARD: ShardId = ShardId { engine: NodeId(1), term: Term(1) };
+
+    fn storage(shares_journal: bool) -> Storage {
+        let sequencer = NodeId(7);
+        Storage::new(StorageConfig { sequencer, shares_journal, early_bytes: 1000, resend_after_us: Some(10) })
+    }
+
+    fn batch(records: u32) -> Batch {
+        (0..records).fold(BatchBuilder::new(BookId(1)), |b, _| b.record(vec![], &b"x"[..])).build().unwrap()
+    }
+
+    fn progress(staged: u64, durable: u64) -> Send {
+        let shards = vec![ShardProgress { shard: SHARD, staged: LocalId(staged), durable: LocalId(durable) }];
+        Send { to: NodeId(7), message: Message::Progress(shards) }
+    }
+
+    fn stored(upto: u64) -> Send {
+        Send { to: NodeId(1), message: Message::Stored { shard: SHARD, upto: LocalId(upto) } }
+    }
+
+    const AT: FramePlace = FramePlace { segment: 3, offset: 100 };
+
+    #[test]
+    fn batches_out_of_order_are_written_in_order_and_duplicates_once() {
+        let mut storage = storage(false);
+        let mut out = Vec::new();
+        storage.on_replicate(SHARD, LocalId(2), batch(1), &mut out);
+        storage.on_replicate(SHARD, LocalId(2), batch(1), &mut out);
+        assert!(!storage.has_work());
+        storage.on_replicate(SHARD, LocalId(0), batch(2), &mut out);
+        storage.on_replicate(SHARD, LocalId(0), batch(2), &mut out);
+        let runs = storage.take_writes(1 << 20, &mut out).to_vec();
+        assert_eq!(runs, [Run { shard: SHARD, first: LocalId(0), batches: vec![batch(2), batch(1)] }]);
+        assert_eq!(out, [], "nothing is reported before it is on disk");
+        storage.written(0, &[AT], &mut out);
+        assert_eq!(out, [stored(3), progress(3, 3)]);
+    }
+
+    #[test]
+    fn a_repeated_batch_that_is_on_disk_is_reported_again() {
+        let mut storage = storage(false);
+        storage.on_replicate(SHARD, LocalId(0), batch(1), &mut Vec::new());
+        storage.take_writes(1 << 20, &mut Vec::new());
+        storage.written(0, &[AT], &mut Vec::new());
+        let mut out = Vec::new();
+        storage.on_replicate(SHARD, LocalId(0), batch(1), &mut out);
+        assert_eq!(out, [stored(1), progress(1, 1)]);
+        storage.on_progress_seen(&[(SHARD, LocalId(1))]);
+        out.clear();
+        storage.on_replicate(SHARD, LocalId(0), batch(1), &mut out);
+        assert_eq!(out, [stored(1)]);
+    }
+
+    #[test]
+    fn progress_is_repeated_until_the_sequencer_has_seen_it() {
+        let mut storage = storage(false);
+        storage.on_replicate(SHARD, LocalId(0), batch(1), &mut Vec::new());
+        storage.take_writes(1 << 20, &mut Vec::new());
+        storage.written(0, &[AT], &mut Vec::new());
+        let mut out = Vec::new();
+        storage.tick(9, &mut out);
+        assert_eq!(out, []);
+        storage.tick(10, &mut out);
+        assert_eq!(out, [progress(1, 1)]);
+        storage.on_progress_seen(&[(SHARD, LocalId(1))]);
+        storage.tick(20, &mut out);
+        assert_eq!((out.len(), storage.next_timer()), (1, None), "no timer without a reason");
+    }
+
+    #[test]
+    fn in_a_shared_journal_a_group_is_staged_when_it_is_taken() {
+        let mut storage = storage(true);
+        let mut out = Vec::new();
+        storage.on_replicate(SHARD, LocalId(0), batch(2), &mut out);
+        storage.take_writes(1 << 20, &mut out);
+        assert_eq!(out, [progress(2, 0)]);
+        storage.on_replicate(SHARD, LocalId(2), batch(1), &mut out);
+        assert_eq!(storage.take_writes(1 << 20, &mut out), [], "one group at a time");
+        out.clear();
+        storage.written(0, &[AT], &mut out);
+        assert_eq!(out, [stored(2)]);
+    }
+
+    #[test]
+    fn a_full_disk_takes_back_everything_that_is_not_written() {
+        let mut storage = storage(true);
+        let mut out = Vec::new();
+        storage.on_replicate(SHARD, LocalId(0), batch(1), &mut out);
+        storage.take_writes(1 << 20, &mut out);
+        storage.written(0, &[AT], &mut out);
+        storage.on_replicate(SHARD, LocalId(1), batch(1), &mut out);
+        storage.take_writes(1 << 20, &mut out);
+        storage.on_replicate(SHARD, LocalId(2), batch(1), &mut out);
+        assert_eq!(storage.refused(), [(SHARD, LocalId(1))]);
+        assert!(!storage.has_work());
+        storage.on_replicate(SHARD, LocalId(1), batch(5), &mut out);
+        assert_eq!(storage.take_writes(1 << 20, &mut out)[0].first, LocalId(1));
+    }
+
+    #[test]
+    fn a_segment_is_dead_when_all_of_its_records_are_gone() {
+        let mut storage = storage(true);
+        let frame = |segment| FramePlace { segment, offset: 0 };
+        for (segment, first) in [(1, 0), (2, 2), (3, 4)] {
+            let run = Run { shard: SHARD, first: LocalId(first), batches: vec![batch(2)] };
+            assert!(storage.recover(&run, frame(segment)));
+        }
+        storage.release(&[Gone { shard: SHARD, from: LocalId(2), count: 1 }]);
+        assert_eq!(storage.dead_segments(3).count(), 0);
+        storage.release(&[Gone { shard: SHARD, from: LocalId(3), count: 2 }]);
+        assert_eq!(storage.dead_segments(3).collect::<Vec<_>>(), [2]);
+        storage.forget_segment(2);
+        assert_eq!(storage.find(SHARD, LocalId(2)), None);
+        assert_eq!(storage.find(SHARD, LocalId(1)).map(|place| place.segment), Some(1));
+        assert_eq!(storage.find(SHARD, LocalId(5)).map(|place| place.segment), Some(3));
+    }
+
+    #[test]
+    fn a_run_survives_its_encoding_and_says_where_records_lie() {
+        let run = Run { shard: SHARD, first: LocalId(9), batches: vec![batch(2), batch(1)] };
+        let body = Bytes::from(run.encode().concat());
+        assert_eq!(Run::decode(&body), Ok(run.clone()));
+        let mut storage = storage(true);
+        storage.restore(&[(SHARD, LocalId(9))]);
+        assert!(storage.recover(&run, FramePlace { segment: 1, offset: 0 }));
+        let place = storage.find(SHARD, LocalId(11)).unwrap();
+        let record = run.batches[1].records().next().unwrap();
+        assert_eq!(body.slice(place.offset as usize..(place.offset + place.len) as usize), record.bytes());
+    }
+}

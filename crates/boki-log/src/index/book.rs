@@ -55,6 +55,10 @@ impl BookIndex {
         self.records.front().map(|entry| entry.seq)
     }
 
+    pub(super) fn live(&self) -> impl Iterator<Item = Seq> {
+        self.records.iter().filter(|entry| entry.claims > 0).map(|entry| entry.seq)
+    }
+
     pub(super) fn insert(&mut self, seq: Seq, record: &RecordBody) {
         let mut claims = 0;
         for tag in record.tags() {

@@ -184,6 +184,15 @@ impl Index {
         self.books.get(&book).map_or((Vec::new(), false), |book| book.tags(prefix, after, limit))
     }
 
+    /// Every record that exists: its shard and local id, in no useful order.
+    pub fn live(&self) -> impl Iterator<Item = (ShardId, LocalId)> {
+        self.books
+            .values()
+            .flat_map(BookIndex::live)
+            .filter_map(|seq| self.places.find(seq))
+            .map(|(shard, local, _)| (shard, local))
+    }
+
     /// Drops what is kept about seqs that no record has any more. Worth its cost (all books are looked at) before a
     /// snapshot.
     pub fn forget_gone(&mut self) {
