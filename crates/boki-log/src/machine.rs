@@ -1,7 +1,7 @@
 //! The roles that one process plays, as one state machine with a disk and a network.
 //!
 //! Whoever drives it, the real node or the simulator, hands it operations, messages, the completion of disk writes and
-//! the time, and then takes from it what it wants done: messages to send, outcomes of operations, bytes to write.
+//! the time (`now_us`: microseconds of a clock that never goes back, from any origin), and then takes from it what it wants done: messages to send, outcomes of operations, bytes to write.
 //! Messages between two roles of the same process never leave it.
 //!
 //! Disk writes are pulled: when the disk is free the driver calls [`Machine::take_writes`], which gives everything that
@@ -10,7 +10,7 @@
 
 use std::collections::VecDeque;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::codec::Reader;
 use crate::cut::Cut;
@@ -330,7 +330,8 @@ impl Machine {
 
     /// The next group to write, of about `max_bytes` at most: records, and the cut that orders them if the metalog shares
     /// their journal. Empty if there is nothing. Ends with exactly one of `written`, `write_refused`, `write_failed`.
-    pub fn take_writes(&mut self, now_us: u64, max_bytes: usize) -> Vec<WriteFrame> {
+    /// `clock_us` is the wall clock, microseconds since 1970: a cut's time, unless the last one's is later.
+    pub fn take_writes(&mut self, now_us: u64, clock_us: u64, max_bytes: usize) -> Vec<WriteFrame> {
         if self.disk_busy {
             return Vec::new();
         }
@@ -341,7 +342,7 @@ impl Machine {
         }
         self.writing_runs = frames.len();
         self.settle(now_us);
-        if let Some(cut) = self.sequencer.as_mut().and_then(|sequencer| sequencer.take_write(now_us)) {
+        if let Some(cut) = self.sequencer.as_mut().and_then(|sequencer| sequencer.take_write(clock_us)) {
             let mut body = BytesMut::new();
             cut.encode(&mut body);
             frames.push(WriteFrame { kind: FRAME_CUT, parts: vec![body.freeze()] });
@@ -442,7 +443,7 @@ impl Machine {
         let ordered = self.ordered_by_index();
         let engine = self.engine.as_mut()?;
         engine.forget_gone();
-        Some(Checkpoint { ordered, index: engine.index().clone() }.encode())
+        Some(encode_checkpoint(&ordered, engine.index()))
     }
 
     /// How far each shard is ordered by the cuts that the index has applied.
@@ -557,21 +558,20 @@ struct Checkpoint {
 
 const CHECKPOINT_VERSION: u32 = 1;
 
-impl Checkpoint {
-    fn encode(&self) -> Bytes {
-        use bytes::BufMut;
-        let mut out = BytesMut::new();
-        out.put_u32_le(CHECKPOINT_VERSION);
-        out.put_u32_le(self.ordered.len() as u32);
-        for (shard, upto) in &self.ordered {
-            out.put_u16_le(shard.engine.0);
-            out.put_u32_le(shard.term.0);
-            out.put_u64_le(upto.0);
-        }
-        out.extend_from_slice(&self.index.snapshot());
-        out.freeze()
+fn encode_checkpoint(ordered: &[(ShardId, LocalId)], index: &Index) -> Bytes {
+    let mut out = BytesMut::new();
+    out.put_u32_le(CHECKPOINT_VERSION);
+    out.put_u32_le(ordered.len() as u32);
+    for (shard, upto) in ordered {
+        out.put_u16_le(shard.engine.0);
+        out.put_u32_le(shard.term.0);
+        out.put_u64_le(upto.0);
     }
+    index.put_snapshot(&mut out);
+    out.freeze()
+}
 
+impl Checkpoint {
     fn decode(bytes: &Bytes) -> Result<Checkpoint, LogError> {
         let mut reader = Reader::new(bytes);
         if reader.u32()? != CHECKPOINT_VERSION {

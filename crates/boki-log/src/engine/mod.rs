@@ -12,10 +12,10 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
-use crate::batch::{Batch, Kind, Record, RecordBody};
+use crate::batch::{Batch, Kind, Record, RecordBody, ReservedTags};
 use crate::cut::Cut;
 use crate::error::LogError;
-use crate::ids::{LocalId, NodeId, Position, Seq, ShardId};
+use crate::ids::{BookId, LocalId, NodeId, Position, Seq, ShardId};
 use crate::index::{Gone, Index, Verdict};
 use crate::limits::Limits;
 use crate::message::{Message, Send};
@@ -218,6 +218,9 @@ impl Engine {
             return Err(error.clone());
         }
         batch.check(&self.config.limits, reserved)?;
+        if reserved == ReservedTags::Refused {
+            check_user(&batch)?;
+        }
         if ack == Ack::Durable && (batch.is_conditional() || batch.id().is_some_and(|_| batch.kind() != Kind::Records))
         {
             return Err(LogError::DurableWithConditions);
@@ -592,6 +595,19 @@ impl Engine {
         for id in self.waiting.take_all().into_iter().chain(asking) {
             fx.outcomes.push((id, Outcome::Done(Err(error.clone()))));
         }
+    }
+}
+
+/// What only Boki's own libraries may append.
+fn check_user(batch: &Batch) -> Result<(), LogError> {
+    if batch.book() == BookId::CATALOG {
+        return Err(LogError::BookNotFound { name: BookId::CATALOG.to_string() });
+    }
+    match batch.kind() {
+        Kind::Trim { below, .. } if below >= Seq::MAX => {
+            Err(LogError::InvalidArgument { argument: "below", reason: "it is above every seq" })
+        }
+        _ => Ok(()),
     }
 }
 

@@ -22,6 +22,12 @@ impl Index {
     #[must_use]
     pub fn snapshot(&self) -> Bytes {
         let mut out = BytesMut::new();
+        self.put_snapshot(&mut out);
+        out.freeze()
+    }
+
+    /// Appends the whole index as bytes.
+    pub fn put_snapshot(&self, out: &mut BytesMut) {
         out.put_u32_le(VERSION);
         out.put_u64_le(self.end.0);
         out.put_u64_le(self.next_cut);
@@ -43,9 +49,8 @@ impl Index {
         out.put_u64_le(self.books.len() as u64);
         for (id, book) in &self.books {
             out.put_u64_le(id.0);
-            put_book(&mut out, book);
+            put_book(out, book);
         }
-        out.freeze()
     }
 
     /// Takes a snapshot apart.

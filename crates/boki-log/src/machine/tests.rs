@@ -38,7 +38,7 @@ impl Alone {
 
     /// Writes one group; `false` if there is none.
     fn write(&mut self) -> bool {
-        let frames = self.machine.take_writes(self.now_us, 1 << 20);
+        let frames = self.machine.take_writes(self.now_us, self.now_us, 1 << 20);
         let mut places = Vec::new();
         for frame in &frames {
             let place = FramePlace { segment: 1, offset: self.disk.len() as u32 * 1000 };
@@ -101,10 +101,10 @@ fn appends_are_answered_after_one_write_that_holds_records_and_cut() {
 fn what_comes_during_a_write_makes_the_next_group() {
     let mut alone = Alone::new(1);
     alone.append(record("a"));
-    let first = alone.machine.take_writes(1, 1 << 20);
+    let first = alone.machine.take_writes(1, 1, 1 << 20);
     let (b, c) = (alone.append(record("b")), alone.append(record("c")));
     assert!(!alone.machine.wants_disk(), "the disk is busy");
-    assert!(alone.machine.take_writes(1, 1 << 20).is_empty());
+    assert!(alone.machine.take_writes(1, 1, 1 << 20).is_empty());
     alone.machine.written(1, &vec![FramePlace { segment: 1, offset: 0 }; first.len()]);
     alone.machine.take_outcomes();
     assert!(alone.write());
@@ -180,7 +180,7 @@ fn a_full_disk_refuses_what_waits_and_continues_when_there_is_room() {
     alone.write();
     alone.machine.take_outcomes();
     let b = alone.append(record("b"));
-    assert!(!alone.machine.take_writes(1, 1 << 20).is_empty());
+    assert!(!alone.machine.take_writes(1, 1, 1 << 20).is_empty());
     let c = alone.append(record("c"));
     alone.machine.write_refused(1);
     let full = Outcome::Done(Err(LogError::DiskFull));
@@ -199,7 +199,7 @@ fn a_failed_write_ends_appends_and_not_reads() {
     alone.append(record("a"));
     alone.write();
     alone.append(record("b"));
-    alone.machine.take_writes(1, 1 << 20);
+    alone.machine.take_writes(1, 1, 1 << 20);
     alone.machine.take_outcomes();
     alone.machine.write_failed(1, "EIO");
     let failed = Outcome::Done(Err(LogError::WriteFailed { reason: "EIO".into() }));
