@@ -406,8 +406,8 @@ impl Machine {
     // ---- Outputs.
 
     /// The operations that have ended, in order.
-    pub fn take_outcomes(&mut self) -> Vec<(OpId, Outcome)> {
-        std::mem::take(&mut self.outcomes)
+    pub fn take_outcomes(&mut self) -> std::vec::Drain<'_, (OpId, Outcome)> {
+        self.outcomes.drain(..)
     }
 
     /// The messages to send to other processes, in order.
@@ -419,6 +419,11 @@ impl Machine {
     #[must_use]
     pub fn find(&self, shard: ShardId, local: LocalId) -> Option<Place> {
         self.storage.as_ref()?.find(shard, local)
+    }
+
+    /// Whether the last living record of some segment has gone since this was last asked.
+    pub fn take_died(&mut self) -> bool {
+        self.storage.as_mut().is_some_and(Storage::take_died)
     }
 
     /// Segments below `current`, the one being written, in which nothing is alive. They may be given back once a

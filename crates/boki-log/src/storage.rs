@@ -141,6 +141,8 @@ pub struct Storage {
     kept: BTreeMap<ShardId, VecDeque<(LocalId, Batch)>>,
     /// Records alive in each segment.
     alive: BTreeMap<u64, u64>,
+    /// A segment has died since this was last asked.
+    died: bool,
     report_again_us: Option<u64>,
 }
 
@@ -157,6 +159,7 @@ impl Storage {
             writing: Vec::new(),
             kept: BTreeMap::new(),
             alive: BTreeMap::new(),
+            died: false,
             report_again_us: None,
         }
     }
@@ -403,9 +406,15 @@ impl Storage {
                     && let Some(alive) = self.alive.get_mut(&place.segment)
                 {
                     *alive = alive.saturating_sub(1);
+                    self.died |= *alive == 0;
                 }
             }
         }
+    }
+
+    /// Whether the last living record of some segment has gone since this was last asked.
+    pub fn take_died(&mut self) -> bool {
+        std::mem::take(&mut self.died)
     }
 
     /// Segments below `current` in which nothing is alive.

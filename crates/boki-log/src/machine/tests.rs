@@ -36,6 +36,10 @@ impl Alone {
         self.submit(Op::Append(Append { batch, ack: Ack::Ordered, reserved }))
     }
 
+    fn outcomes(&mut self) -> Vec<(OpId, Outcome)> {
+        self.machine.take_outcomes().collect()
+    }
+
     /// Writes one group; `false` if there is none.
     fn write(&mut self) -> bool {
         let frames = self.machine.take_writes(self.now_us, self.now_us, 1 << 20);
@@ -65,7 +69,7 @@ impl Alone {
         let (consistency, direction) = (Consistency::Linearizable, Direction::Next);
         let read = Read { book: BOOK, tag: None, from: Seq(0), direction, limit: 1000, consistency, wait: None };
         let id = self.submit(Op::Read(read));
-        let outcome = self.machine.take_outcomes().into_iter().find(|(op, _)| *op == id).unwrap().1;
+        let outcome = self.outcomes().into_iter().find(|(op, _)| *op == id).unwrap().1;
         match outcome {
             Outcome::Done(Ok(Reply::Records(Records { records, .. }))) => {
                 records.into_iter().map(|record| (record.seq.0, record.body.payload_bytes())).collect()
@@ -89,10 +93,10 @@ fn appends_are_answered_after_one_write_that_holds_records_and_cut() {
     let mut alone = Alone::new(1);
     let (a, b) = (alone.append(record("a")), alone.append(record("b")));
     assert!(alone.machine.wants_disk());
-    assert_eq!(alone.machine.take_outcomes(), []);
+    assert_eq!(alone.outcomes(), []);
     assert!(alone.write());
     assert_eq!(alone.disk.iter().map(|(kind, _, _)| *kind).collect::<Vec<_>>(), [FRAME_RUN, FRAME_CUT]);
-    assert_eq!(alone.machine.take_outcomes(), [(a, appended(1)), (b, appended(2))]);
+    assert_eq!(alone.outcomes(), [(a, appended(1)), (b, appended(2))]);
     assert!(!alone.machine.wants_disk() && !alone.write());
     assert_eq!(alone.machine.next_timer(), None, "an idle machine has no timer");
 }
@@ -106,9 +110,9 @@ fn what_comes_during_a_write_makes_the_next_group() {
     assert!(!alone.machine.wants_disk(), "the disk is busy");
     assert!(alone.machine.take_writes(1, 1, 1 << 20).is_empty());
     alone.machine.written(1, &vec![FramePlace { segment: 1, offset: 0 }; first.len()]);
-    alone.machine.take_outcomes();
+    alone.outcomes();
     assert!(alone.write());
-    assert_eq!(alone.machine.take_outcomes(), [(b, appended(2)), (c, appended(3))]);
+    assert_eq!(alone.outcomes(), [(b, appended(2)), (c, appended(3))]);
 }
 
 #[test]
@@ -178,17 +182,17 @@ fn a_full_disk_refuses_what_waits_and_continues_when_there_is_room() {
     let mut alone = Alone::new(1);
     alone.append(record("a"));
     alone.write();
-    alone.machine.take_outcomes();
+    alone.outcomes();
     let b = alone.append(record("b"));
     assert!(!alone.machine.take_writes(1, 1, 1 << 20).is_empty());
     let c = alone.append(record("c"));
     alone.machine.write_refused(1);
     let full = Outcome::Done(Err(LogError::DiskFull));
-    assert_eq!(alone.machine.take_outcomes(), [(b, full.clone()), (c, full)]);
+    assert_eq!(alone.outcomes(), [(b, full.clone()), (c, full)]);
     assert!(!alone.machine.wants_disk());
     let d = alone.append(record("d"));
     alone.write();
-    assert_eq!(alone.machine.take_outcomes(), [(d, appended(2))]);
+    assert_eq!(alone.outcomes(), [(d, appended(2))]);
     assert_eq!(alone.all().len(), 2);
     assert_eq!(alone.restart(2).all().len(), 2);
 }
@@ -200,12 +204,12 @@ fn a_failed_write_ends_appends_and_not_reads() {
     alone.write();
     alone.append(record("b"));
     alone.machine.take_writes(1, 1, 1 << 20);
-    alone.machine.take_outcomes();
+    alone.outcomes();
     alone.machine.write_failed(1, "EIO");
     let failed = Outcome::Done(Err(LogError::WriteFailed { reason: "EIO".into() }));
-    assert_eq!(alone.machine.take_outcomes()[0].1, failed);
+    assert_eq!(alone.outcomes()[0].1, failed);
     alone.append(record("c"));
-    assert_eq!(alone.machine.take_outcomes()[0].1, failed);
+    assert_eq!(alone.outcomes()[0].1, failed);
     assert!(!alone.machine.wants_disk());
     assert_eq!(alone.all().len(), 1);
 }
@@ -229,11 +233,11 @@ fn a_blocking_read_wakes_on_its_tag_only_and_times_out_without_activity() {
     alone.machine.cancel(given_up);
     alone.append(record("a"));
     alone.write();
-    let ended: Vec<_> = alone.machine.take_outcomes().into_iter().map(|(id, _)| id).collect();
+    let ended: Vec<_> = alone.outcomes().into_iter().map(|(id, _)| id).collect();
     assert!(ended.contains(&waits) && !ended.contains(&other) && !ended.contains(&later) && !ended.contains(&given_up));
     assert_eq!(alone.machine.next_timer(), Some(51));
     alone.machine.tick(51);
-    let ended: Vec<_> = alone.machine.take_outcomes().into_iter().map(|(id, _)| id).collect();
+    let ended: Vec<_> = alone.outcomes().into_iter().map(|(id, _)| id).collect();
     assert_eq!(ended, [other, later]);
     assert_eq!(alone.machine.next_timer(), None);
 }
@@ -243,11 +247,11 @@ fn a_position_beyond_the_end_of_the_log_is_refused_and_one_within_is_not() {
     let mut alone = Alone::new(1);
     alone.append(record("a"));
     alone.write();
-    alone.machine.take_outcomes();
+    alone.outcomes();
     let mut tail = |position| {
         let consistency = Consistency::Session(Position(Seq(position)));
         alone.submit(Op::Tail(crate::op::Tail { book: BOOK, tag: None, consistency }));
-        alone.machine.take_outcomes().pop().unwrap().1
+        alone.outcomes().pop().unwrap().1
     };
     assert!(matches!(tail(2), Outcome::Done(Ok(_))));
     assert!(matches!(tail(3), Outcome::Done(Err(LogError::InvalidArgument { .. }))));
