@@ -1,0 +1,478 @@
+//! The worker link: what an engine and a worker process tell each other about functions and calls.
+//!
+//! These are frame kinds 64..=95. They share a connection with the client operations of this crate: a
+//! worker that reads the log or calls another function sends ordinary client frames. The page
+//! `docs/worker-protocol.md` says the same for authors of SDKs in other languages, and
+//! `tests/vectors/worker.json` pins the bytes.
+//!
+//! The frame's `corr` names one **attempt** of a call: the engine chooses it for an [`Invoke`] and never
+//! uses it again on that connection; the worker's [`InvokeDone`] and the engine's [`InvokeCancel`] carry the same.
+//!
+//! All integers are little-endian. `name` is a length (u8) and that many bytes of UTF-8, `text` the same
+//! with a u32 length; "rest" runs to the end of the body.
+
+use std::fmt;
+use std::str::FromStr;
+
+use boki_log::codec::{Reader, Writer};
+use boki_log::{BookId, LogError, Position, Seq};
+use bytes::{BufMut, Bytes, BytesMut};
+
+/// Frame kind of [`Register`], worker to engine.
+pub const REGISTER: u8 = 64;
+/// Frame kind of [`Registered`], engine to worker.
+pub const REGISTERED: u8 = 65;
+/// Frame kind of [`Invoke`], engine to worker.
+pub const INVOKE: u8 = 66;
+/// Frame kind of [`InvokeDone`], worker to engine.
+pub const INVOKE_DONE: u8 = 67;
+/// Frame kind of [`InvokeCancel`], engine to worker.
+pub const INVOKE_CANCEL: u8 = 68;
+/// Frame kind of [`WorkerLog`], worker to engine.
+pub const WORKER_LOG: u8 = 69;
+/// Frame kind of a drain, either way: the engine will send no more calls, or the worker wants no more. No body.
+pub const DRAIN: u8 = 70;
+
+/// First and last frame kind that belong to the worker link.
+pub const KINDS: std::ops::RangeInclusive<u8> = 64..=95;
+
+/// Longest name of a function or a worker, in bytes.
+pub const MAX_NAME_BYTES: usize = 255;
+
+/// Names a call: 128 bits, printed as 32 hexadecimal digits. A call's retries keep it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[repr(transparent)]
+pub struct CallId(pub [u8; 16]);
+
+impl fmt::Display for CallId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", u128::from_be_bytes(self.0))
+    }
+}
+
+impl fmt::Debug for CallId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A text that is not a call's id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a call's id has 32 hexadecimal digits")]
+pub struct InvalidCallId;
+
+impl FromStr for CallId {
+    type Err = InvalidCallId;
+
+    fn from_str(text: &str) -> Result<CallId, InvalidCallId> {
+        if text.len() != 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(InvalidCallId);
+        }
+        u128::from_str_radix(text, 16).map(|id| CallId(id.to_be_bytes())).map_err(|_| InvalidCallId)
+    }
+}
+
+/// A worker introduces itself: the first frame after the handshake, once per connection.
+///
+/// | field | |
+/// |---|---|
+/// | worker | name: what a human calls it |
+/// | process | name: `BOKI_WORKER` of the environment, empty if the engine did not start it |
+/// | concurrency | u32: how many calls it takes at once, at least 1 |
+/// | pid | u32: its process, 0 = not told |
+/// | functions | u16, how many; then each: name, description text, attempts u32, timeout_ms u32 |
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Register {
+    /// What a human calls it.
+    pub worker: String,
+    /// The token that the engine gave the process it started; empty: it connects by itself.
+    pub process: String,
+    /// How many calls it takes at once.
+    pub concurrency: u32,
+    /// Its process id; 0: not told.
+    pub pid: u32,
+    /// What it offers.
+    pub functions: Vec<FunctionSpec>,
+}
+
+/// One function that a worker offers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FunctionSpec {
+    /// By which it is called.
+    pub name: String,
+    /// One line for humans; may be empty.
+    pub description: String,
+    /// How often a call is tried at most; 0: the engine's default.
+    pub max_attempts: u32,
+    /// How long a call may take unless the caller says otherwise; 0: the engine's default.
+    pub timeout_ms: u32,
+}
+
+impl Register {
+    /// The frame's body.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(64 + 64 * self.functions.len());
+        out.put_short_str(&self.worker);
+        out.put_short_str(&self.process);
+        out.put_u32_le(self.concurrency);
+        out.put_u32_le(self.pid);
+        let count = u16::try_from(self.functions.len()).unwrap_or(u16::MAX);
+        out.put_u16_le(count);
+        for function in self.functions.iter().take(usize::from(count)) {
+            out.put_short_str(&function.name);
+            out.put_long_bytes(function.description.as_bytes());
+            out.put_u32_le(function.max_attempts);
+            out.put_u32_le(function.timeout_ms);
+        }
+        out.freeze()
+    }
+
+    /// Takes the body of a frame apart.
+    ///
+    /// # Errors
+    /// [`LogError::Malformed`].
+    pub fn decode(body: &Bytes) -> Result<Register, LogError> {
+        let mut reader = Reader::new(body);
+        let worker = reader.short_str()?.to_owned();
+        let process = reader.short_str()?.to_owned();
+        let concurrency = reader.u32()?;
+        let pid = reader.u32()?;
+        let mut functions = Vec::new();
+        for _ in 0..reader.u16()? {
+            functions.push(FunctionSpec {
+                name: reader.short_str()?.to_owned(),
+                description: reader.long_str()?.to_owned(),
+                max_attempts: reader.u32()?,
+                timeout_ms: reader.u32()?,
+            });
+        }
+        reader.finish()?;
+        Ok(Register { worker, process, concurrency, pid, functions })
+    }
+}
+
+/// The engine has taken a worker in; calls may follow at once. Body: worker id u64.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Registered {
+    /// How the engine names the worker in its logs.
+    pub worker_id: u64,
+}
+
+impl Registered {
+    /// The frame's body.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        Bytes::copy_from_slice(&self.worker_id.to_le_bytes())
+    }
+
+    /// Takes the body of a frame apart.
+    ///
+    /// # Errors
+    /// [`LogError::Malformed`].
+    pub fn decode(body: &Bytes) -> Result<Registered, LogError> {
+        let mut reader = Reader::new(body);
+        let worker_id = reader.u64()?;
+        reader.finish()?;
+        Ok(Registered { worker_id })
+    }
+}
+
+/// Bytes of an [`Invoke`] before its names.
+const INVOKE_FIXED_BYTES: usize = 16 + 4 + 4 + 8 + 8;
+
+/// Run a function.
+///
+/// | offset | field | |
+/// |---|---|---|
+/// | 0 | call id | 16 bytes |
+/// | 16 | attempt | u32, from 1 |
+/// | 20 | deadline_ms | u32, from now on; 0 = none |
+/// | 24 | book | u64 |
+/// | 32 | position | u64 |
+/// | 40 | function | name |
+/// | | book name | name |
+/// | | content type | name, may be empty |
+/// | | input | rest |
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invoke<'a> {
+    /// The call.
+    pub call: CallId,
+    /// Which attempt of it, from 1.
+    pub attempt: u32,
+    /// Milliseconds until the engine gives the attempt up; 0: it does not.
+    pub deadline_ms: u32,
+    /// The caller's book.
+    pub book: BookId,
+    /// The caller's position in it.
+    pub position: Position,
+    /// Which function.
+    pub function: &'a str,
+    /// The book's name.
+    pub book_name: &'a str,
+    /// Of the input; may be empty.
+    pub content_type: &'a str,
+    /// The argument.
+    pub input: Bytes,
+}
+
+impl Invoke<'_> {
+    /// The frame's body.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        let names = 3 + self.function.len() + self.book_name.len() + self.content_type.len();
+        let mut out = BytesMut::with_capacity(INVOKE_FIXED_BYTES + names + self.input.len());
+        out.put_slice(&self.call.0);
+        out.put_u32_le(self.attempt);
+        out.put_u32_le(self.deadline_ms);
+        out.put_u64_le(self.book.0);
+        out.put_u64_le(self.position.0.0);
+        out.put_short_str(self.function);
+        out.put_short_str(self.book_name);
+        out.put_short_str(self.content_type);
+        out.put_slice(&self.input);
+        out.freeze()
+    }
+
+    /// Takes the body of a frame apart.
+    ///
+    /// # Errors
+    /// [`LogError::Malformed`].
+    pub fn decode(body: &Bytes) -> Result<Invoke<'_>, LogError> {
+        let mut reader = Reader::new(body);
+        Ok(Invoke {
+            call: CallId(reader.array()?),
+            attempt: reader.u32()?,
+            deadline_ms: reader.u32()?,
+            book: BookId(reader.u64()?),
+            position: Position(Seq(reader.u64()?)),
+            function: reader.short_str()?,
+            book_name: reader.short_str()?,
+            content_type: reader.short_str()?,
+            input: reader.rest(),
+        })
+    }
+}
+
+const STATUS_OK: u8 = 0;
+const STATUS_ERROR: u8 = 1;
+
+/// An attempt has ended. Sent once for each [`Invoke`], with its `corr`.
+///
+/// | offset | field | |
+/// |---|---|---|
+/// | 0 | status | u8: 0 ok, 1 error |
+/// | 1 | flags | u8: bit 0 (only with an error): trying again may help |
+/// | 2 | position | u64: the call's when it ended |
+/// | 10 | content type of the output (ok), or the function's own code (error) | name, may be empty |
+/// | | output (ok), or message (error, UTF-8) | rest |
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvokeDone {
+    /// What the call had seen when it ended: its own appends, and those of its children.
+    pub position: Position,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The function returned.
+    Ok {
+        /// Of the output; may be empty.
+        content_type: String,
+        /// The result.
+        output: Bytes,
+    },
+    /// The function failed.
+    Err {
+        /// The function's own code for it; may be empty.
+        code: String,
+        /// For humans.
+        message: String,
+        /// Whether trying again may help. Otherwise the error is the call's result.
+        retryable: bool,
+    },
+}
+
+impl InvokeDone {
+    /// The frame's body.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        let (status, flags, name, rest) = match &self.outcome {
+            Outcome::Ok { content_type, output } => (STATUS_OK, 0, content_type, &output[..]),
+            Outcome::Err { code, message, retryable } => {
+                (STATUS_ERROR, u8::from(*retryable), code, message.as_bytes())
+            }
+        };
+        let mut out = BytesMut::with_capacity(11 + name.len() + rest.len());
+        out.put_u8(status);
+        out.put_u8(flags);
+        out.put_u64_le(self.position.0.0);
+        out.put_short_str(name);
+        out.put_slice(rest);
+        out.freeze()
+    }
+
+    /// Takes the body of a frame apart.
+    ///
+    /// # Errors
+    /// [`LogError::Malformed`].
+    pub fn decode(body: &Bytes) -> Result<InvokeDone, LogError> {
+        let mut reader = Reader::new(body);
+        let status = reader.u8()?;
+        let flags = reader.u8()?;
+        let position = Position(Seq(reader.u64()?));
+        if position.0 > Seq::MAX {
+            return Err(LogError::Malformed { reason: "a position above every seq" });
+        }
+        let name = reader.short_str()?.to_owned();
+        let rest = reader.rest();
+        let outcome = match (status, flags) {
+            (STATUS_OK, 0) => Outcome::Ok { content_type: name, output: rest },
+            (STATUS_ERROR, 0 | 1) => Outcome::Err {
+                code: name,
+                message: utf8(&rest)?.to_owned(),
+                retryable: flags == 1,
+            },
+            (STATUS_OK | STATUS_ERROR, _) => return Err(LogError::Malformed { reason: "unknown flags" }),
+            _ => return Err(LogError::Malformed { reason: "an unknown status" }),
+        };
+        Ok(InvokeDone { position, outcome })
+    }
+}
+
+/// Why the engine gives an attempt up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CancelReason {
+    /// Whoever called does not want the result any more.
+    Caller,
+    /// The call's time is up.
+    Deadline,
+    /// The engine stops.
+    ShuttingDown,
+}
+
+/// The engine gives an attempt up; an [`InvokeDone`] for it is ignored, and need not be sent.
+/// Body: reason u8 (1 the caller, 2 the deadline, 3 the engine stops; treat others as 1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvokeCancel {
+    /// Why.
+    pub reason: CancelReason,
+}
+
+impl InvokeCancel {
+    /// The frame's body.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        Bytes::from_static(match self.reason {
+            CancelReason::Caller => &[1],
+            CancelReason::Deadline => &[2],
+            CancelReason::ShuttingDown => &[3],
+        })
+    }
+
+    /// Takes the body of a frame apart.
+    ///
+    /// # Errors
+    /// [`LogError::Malformed`].
+    pub fn decode(body: &Bytes) -> Result<InvokeCancel, LogError> {
+        let mut reader = Reader::new(body);
+        let reason = match reader.u8()? {
+            2 => CancelReason::Deadline,
+            3 => CancelReason::ShuttingDown,
+            _ => CancelReason::Caller,
+        };
+        reader.finish()?;
+        Ok(InvokeCancel { reason })
+    }
+}
+
+/// How serious a line of a log is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Something failed.
+    Error,
+    /// Something is odd.
+    Warn,
+    /// Something happened.
+    Info,
+    /// For whoever looks for a fault.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl Level {
+    /// In lower case: `error`, `warn`, `info`, `debug`, `trace`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Level::Error => "error",
+            Level::Warn => "warn",
+            Level::Info => "info",
+            Level::Debug => "debug",
+            Level::Trace => "trace",
+        }
+    }
+}
+
+/// A line that a worker logs. Has no answer.
+///
+/// | offset | field | |
+/// |---|---|---|
+/// | 0 | call id | 16 bytes, all zero = no call |
+/// | 16 | level | u8: 1 error, 2 warn, 3 info, 4 debug, 5 trace |
+/// | 17 | line | rest, UTF-8 |
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerLog {
+    /// The call it belongs to, if any.
+    pub call: Option<CallId>,
+    /// How serious it is.
+    pub level: Level,
+    /// Without its line end.
+    pub line: String,
+}
+
+impl WorkerLog {
+    /// The frame's body.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(17 + self.line.len());
+        out.put_slice(&self.call.unwrap_or_default().0);
+        out.put_u8(match self.level {
+            Level::Error => 1,
+            Level::Warn => 2,
+            Level::Info => 3,
+            Level::Debug => 4,
+            Level::Trace => 5,
+        });
+        out.put_slice(self.line.as_bytes());
+        out.freeze()
+    }
+
+    /// Takes the body of a frame apart.
+    ///
+    /// # Errors
+    /// [`LogError::Malformed`].
+    pub fn decode(body: &Bytes) -> Result<WorkerLog, LogError> {
+        let mut reader = Reader::new(body);
+        let call = CallId(reader.array()?);
+        let level = match reader.u8()? {
+            1 => Level::Error,
+            2 => Level::Warn,
+            3 => Level::Info,
+            4 => Level::Debug,
+            5 => Level::Trace,
+            _ => return Err(LogError::Malformed { reason: "an unknown level" }),
+        };
+        let rest = reader.rest();
+        let line = utf8(&rest)?.to_owned();
+        Ok(WorkerLog { call: (call != CallId::default()).then_some(call), level, line })
+    }
+}
+
+fn utf8(bytes: &[u8]) -> Result<&str, LogError> {
+    std::str::from_utf8(bytes).map_err(|_| LogError::Malformed { reason: "a text is not UTF-8" })
+}
