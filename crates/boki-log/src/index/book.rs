@@ -55,6 +55,10 @@ impl BookIndex {
         self.records.front().map(|entry| entry.seq)
     }
 
+    pub(super) fn count(&self) -> u64 {
+        (self.records.len() - self.tombs) as u64
+    }
+
     pub(super) fn live(&self) -> impl Iterator<Item = Seq> {
         self.records.iter().filter(|entry| entry.claims > 0).map(|entry| entry.seq)
     }

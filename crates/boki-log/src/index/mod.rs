@@ -171,6 +171,12 @@ impl Index {
         self.books.get(&book).map_or(Seq::NONE, |book| book.tail(tag.map(Tag::as_str)))
     }
 
+    /// How many records `book` has.
+    #[must_use]
+    pub fn count(&self, book: BookId) -> u64 {
+        self.books.get(&book).map_or(0, BookIndex::count)
+    }
+
     /// Whether there is a record of `book` at `seq`.
     #[must_use]
     pub fn contains(&self, book: BookId, seq: Seq) -> bool {
