@@ -541,7 +541,7 @@ mod tests {
     fn limits_are_inclusive() {
         let limits = Limits { record_bytes: 5, record_tags: 2, ..Limits::default() };
         assert_eq!(sample().check(&limits, ReservedTags::Refused), Ok(()));
-        let tight = Limits { record_bytes: 4, ..limits.clone() };
+        let tight = Limits { record_bytes: 4, ..Limits::default() };
         assert!(matches!(sample().check(&tight, ReservedTags::Refused), Err(LogError::TooLarge { actual: 5, .. })));
         let tight = Limits { record_tags: 1, ..limits };
         assert!(matches!(sample().check(&tight, ReservedTags::Refused), Err(LogError::TooLarge { actual: 2, .. })));

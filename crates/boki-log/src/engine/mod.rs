@@ -64,10 +64,19 @@ pub enum Outcome {
 /// A read that has to fetch record bodies from storage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fetch {
-    /// The records, in reading order; `Err` says where the body is.
-    pub records: Vec<(FetchedRecord, Result<RecordBody, (ShardId, LocalId)>)>,
+    /// The records, in reading order.
+    pub records: Vec<(FetchedRecord, Body)>,
     /// What the read has seen.
     pub position: Position,
+}
+
+/// A record's body, or which record of which shard it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// In memory.
+    Here(RecordBody),
+    /// At storage.
+    Stored(ShardId, LocalId),
 }
 
 /// What is known of a record before its body is.
@@ -335,14 +344,18 @@ impl Engine {
                 break;
             }
             missing += usize::from(body.is_none());
-            records.push((known, body.ok_or((shard, local))));
+            records.push((known, body.map_or(Body::Stored(shard, local), Body::Here)));
         }
         self.counters.cache_misses += missing as u64;
         self.counters.cache_hits += (records.len() - missing) as u64;
         if missing > 0 {
             return Outcome::Fetch(Fetch { records, position });
         }
-        let records = records.into_iter().filter_map(|(known, body)| Some(known.with(body.ok()?))).collect();
+        let whole = |(known, body): (FetchedRecord, Body)| match body {
+            Body::Here(body) => Some(known.with(body)),
+            Body::Stored(..) => None,
+        };
+        let records = records.into_iter().filter_map(whole).collect();
         done(Reply::Records(Records { records, position }))
     }
 
