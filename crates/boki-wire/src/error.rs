@@ -168,19 +168,20 @@ impl ErrorReply {
 /// The fields of `error`, by name, for whoever renders it: `tag`, `expected`, `actual`, ...
 #[must_use]
 pub fn details_of(error: &LogError) -> Map<String, Value> {
+    // By name: their order is part of the bytes.
     let fields = match error {
         LogError::ReservedTag { tag } => json!({ "tag": tag.as_str() }),
-        LogError::TooLarge { what, actual, limit } => json!({ "what": what, "actual": actual, "limit": limit }),
+        LogError::TooLarge { what, actual, limit } => json!({ "actual": actual, "limit": limit, "what": what }),
         LogError::InvalidArgument { argument, reason } => json!({ "argument": argument, "reason": reason }),
         LogError::BookNotFound { name } | LogError::BookExists { name } => json!({ "name": name }),
         LogError::InvalidBookName { name, reason } => json!({ "name": name, "reason": reason }),
         LogError::NoSuchRecord { seq } => json!({ "seq": seq.0 }),
         LogError::ConditionFailed { tag, expected, actual } => {
-            json!({ "tag": tag.as_str(), "expected": expected.0, "actual": actual.0 })
+            json!({ "actual": actual.0, "expected": expected.0, "tag": tag.as_str() })
         }
-        LogError::Fenced { tag, epoch, fence } => json!({ "tag": tag.as_str(), "epoch": epoch, "fence": fence }),
+        LogError::Fenced { tag, epoch, fence } => json!({ "epoch": epoch, "fence": fence, "tag": tag.as_str() }),
         LogError::WriteFailed { reason } => json!({ "reason": reason }),
-        LogError::ReadFailed { seq, reason } => json!({ "seq": seq.0, "reason": reason }),
+        LogError::ReadFailed { seq, reason } => json!({ "reason": reason, "seq": seq.0 }),
         LogError::Overloaded { what } => json!({ "what": what }),
         _ => Value::Null,
     };
