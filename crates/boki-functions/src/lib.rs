@@ -1,1 +1,42 @@
-//! Worker processes, calls, and the durable record of calls.
+//! Functions: the workers that run them, the calls of them, and the durable record of calls.
+//!
+//! A **function** is code in a **worker**, a process that is connected over the worker link
+//! (`boki_wire::worker`): one that this engine starts, watches and restarts, or one that connects by itself.
+//! A **call** is one run of a function as its caller sees it: it has one result, however many **attempts** it takes.
+//!
+//! This crate schedules calls on workers, tries again when a worker is lost, and keeps the record of those
+//! calls that must survive a crash (those with an idempotency key, and those that were sent). It does not
+//! know HTTP, sockets or any library over the log.
+//!
+//! - A call without a key is not written anywhere: it lives and dies with its caller.
+//! - A call on record runs **at least once**, until its first result is in the log; that result is the call's,
+//!   for everybody, for as long as the record is kept.
+//! - The position travels with the call and back with its result, failed or not.
+//! - What waits is bounded: calls per function, bytes in all.
+#![deny(missing_docs)]
+
+mod attempt;
+mod backoff;
+mod call;
+mod config;
+mod counters;
+mod dispatch;
+mod error;
+mod functions;
+mod ids;
+mod link;
+mod logs;
+mod process;
+mod record;
+mod supervise;
+mod worker;
+
+pub use boki_wire::worker::CallId;
+pub use call::{Call, CallReply, CallStatus, FunctionInfo, Sent, WorkerInfo};
+pub use config::FunctionsConfig;
+pub use counters::{FunctionsStatus, LATENCY_BOUNDS_US, Latencies};
+pub use error::CallError;
+pub use functions::Functions;
+pub use logs::LogLine;
+pub use process::WorkerCommand;
+pub use worker::WorkerLink;

@@ -16,7 +16,8 @@ use std::str::FromStr;
 
 use boki_log::codec::{Reader, Writer};
 use boki_log::{BookId, LogError, Position, Seq};
-use bytes::{BufMut, Bytes, BytesMut};
+use boki_net::BodyWriter;
+use bytes::{BufMut, Bytes};
 
 /// Frame kind of [`Register`], worker to engine.
 pub const REGISTER: u8 = 64;
@@ -109,10 +110,9 @@ pub struct FunctionSpec {
 }
 
 impl Register {
-    /// The frame's body.
-    #[must_use]
-    pub fn encode(&self) -> Bytes {
-        let mut out = BytesMut::with_capacity(64 + 64 * self.functions.len());
+    /// Puts down the frame's body.
+    pub fn write(&self, body: &mut BodyWriter<'_>) {
+        let out = body.fields();
         out.put_short_str(&self.worker);
         out.put_short_str(&self.process);
         out.put_u32_le(self.concurrency);
@@ -125,7 +125,6 @@ impl Register {
             out.put_u32_le(function.max_attempts);
             out.put_u32_le(function.timeout_ms);
         }
-        out.freeze()
     }
 
     /// Takes the body of a frame apart.
@@ -160,10 +159,10 @@ pub struct Registered {
 }
 
 impl Registered {
-    /// The frame's body.
-    #[must_use]
-    pub fn encode(&self) -> Bytes {
-        Bytes::copy_from_slice(&self.worker_id.to_le_bytes())
+    /// Puts down the frame's body.
+    pub fn write(&self, body: &mut BodyWriter<'_>) {
+        let out = body.fields();
+        out.put_u64_le(self.worker_id);
     }
 
     /// Takes the body of a frame apart.
@@ -177,9 +176,6 @@ impl Registered {
         Ok(Registered { worker_id })
     }
 }
-
-/// Bytes of an [`Invoke`] before its names.
-const INVOKE_FIXED_BYTES: usize = 16 + 4 + 4 + 8 + 8;
 
 /// Run a function.
 ///
@@ -217,11 +213,9 @@ pub struct Invoke<'a> {
 }
 
 impl Invoke<'_> {
-    /// The frame's body.
-    #[must_use]
-    pub fn encode(&self) -> Bytes {
-        let names = 3 + self.function.len() + self.book_name.len() + self.content_type.len();
-        let mut out = BytesMut::with_capacity(INVOKE_FIXED_BYTES + names + self.input.len());
+    /// Puts down the frame's body.
+    pub fn write(&self, body: &mut BodyWriter<'_>) {
+        let out = body.fields();
         out.put_slice(&self.call.0);
         out.put_u32_le(self.attempt);
         out.put_u32_le(self.deadline_ms);
@@ -230,8 +224,7 @@ impl Invoke<'_> {
         out.put_short_str(self.function);
         out.put_short_str(self.book_name);
         out.put_short_str(self.content_type);
-        out.put_slice(&self.input);
-        out.freeze()
+        body.put_shared(&self.input);
     }
 
     /// Takes the body of a frame apart.
@@ -296,22 +289,21 @@ pub enum Outcome {
 }
 
 impl InvokeDone {
-    /// The frame's body.
-    #[must_use]
-    pub fn encode(&self) -> Bytes {
-        let (status, flags, name, rest) = match &self.outcome {
-            Outcome::Ok { content_type, output } => (STATUS_OK, 0, content_type, &output[..]),
-            Outcome::Err { code, message, retryable } => {
-                (STATUS_ERROR, u8::from(*retryable), code, message.as_bytes())
-            }
+    /// Puts down the frame's body.
+    pub fn write(&self, body: &mut BodyWriter<'_>) {
+        let out = body.fields();
+        let (status, flags, name) = match &self.outcome {
+            Outcome::Ok { content_type, .. } => (STATUS_OK, 0, content_type),
+            Outcome::Err { code, retryable, .. } => (STATUS_ERROR, u8::from(*retryable), code),
         };
-        let mut out = BytesMut::with_capacity(11 + name.len() + rest.len());
         out.put_u8(status);
         out.put_u8(flags);
         out.put_u64_le(self.position.0.0);
         out.put_short_str(name);
-        out.put_slice(rest);
-        out.freeze()
+        match &self.outcome {
+            Outcome::Ok { output, .. } => body.put_shared(output),
+            Outcome::Err { message, .. } => out.put_slice(message.as_bytes()),
+        }
     }
 
     /// Takes the body of a frame apart.
@@ -330,11 +322,9 @@ impl InvokeDone {
         let rest = reader.rest();
         let outcome = match (status, flags) {
             (STATUS_OK, 0) => Outcome::Ok { content_type: name, output: rest },
-            (STATUS_ERROR, 0 | 1) => Outcome::Err {
-                code: name,
-                message: utf8(&rest)?.to_owned(),
-                retryable: flags == 1,
-            },
+            (STATUS_ERROR, 0 | 1) => {
+                Outcome::Err { code: name, message: utf8(&rest)?.to_owned(), retryable: flags == 1 }
+            }
             (STATUS_OK | STATUS_ERROR, _) => return Err(LogError::Malformed { reason: "unknown flags" }),
             _ => return Err(LogError::Malformed { reason: "an unknown status" }),
         };
@@ -354,7 +344,8 @@ pub enum CancelReason {
     ShuttingDown,
 }
 
-/// The engine gives an attempt up; an [`InvokeDone`] for it is ignored, and need not be sent.
+/// The engine gives an attempt up. The worker stops it and still answers with an [`InvokeDone`], whatever it
+/// says: that frees the slot.
 /// Body: reason u8 (1 the caller, 2 the deadline, 3 the engine stops; treat others as 1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvokeCancel {
@@ -363,14 +354,14 @@ pub struct InvokeCancel {
 }
 
 impl InvokeCancel {
-    /// The frame's body.
-    #[must_use]
-    pub fn encode(&self) -> Bytes {
-        Bytes::from_static(match self.reason {
-            CancelReason::Caller => &[1],
-            CancelReason::Deadline => &[2],
-            CancelReason::ShuttingDown => &[3],
-        })
+    /// Puts down the frame's body.
+    pub fn write(&self, body: &mut BodyWriter<'_>) {
+        let out = body.fields();
+        out.put_u8(match self.reason {
+            CancelReason::Caller => 1,
+            CancelReason::Deadline => 2,
+            CancelReason::ShuttingDown => 3,
+        });
     }
 
     /// Takes the body of a frame apart.
@@ -436,10 +427,9 @@ pub struct WorkerLog {
 }
 
 impl WorkerLog {
-    /// The frame's body.
-    #[must_use]
-    pub fn encode(&self) -> Bytes {
-        let mut out = BytesMut::with_capacity(17 + self.line.len());
+    /// Puts down the frame's body.
+    pub fn write(&self, body: &mut BodyWriter<'_>) {
+        let out = body.fields();
         out.put_slice(&self.call.unwrap_or_default().0);
         out.put_u8(match self.level {
             Level::Error => 1,
@@ -449,7 +439,6 @@ impl WorkerLog {
             Level::Trace => 5,
         });
         out.put_slice(self.line.as_bytes());
-        out.freeze()
     }
 
     /// Takes the body of a frame apart.

@@ -1,0 +1,61 @@
+//! Settings.
+
+use std::time::Duration;
+
+/// Bounds and defaults for calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FunctionsConfig {
+    /// Most calls that may wait for a worker, per function.
+    pub queue_calls: usize,
+    /// Most bytes of input of all calls that wait.
+    pub queue_bytes: usize,
+    /// Largest input and output, in bytes.
+    pub payload_bytes: usize,
+    /// How long a call may take, where neither caller nor function says.
+    pub timeout: Duration,
+    /// How often a call is tried at most, where the function does not say.
+    pub max_attempts: u32,
+    /// Pause before the second attempt of a call whose function failed and said that trying again may
+    /// help; doubles with every further one, up to `retry_pause_max`.
+    pub retry_pause: Duration,
+    /// See `retry_pause`.
+    pub retry_pause_max: Duration,
+    /// How long the record of a finished call is kept.
+    pub retention: Duration,
+    /// How long calls wait for a function whose last worker was lost.
+    pub reconnect_grace: Duration,
+    /// Pause before a worker process that ended is started again; doubles each time, up to `restart_pause_max`.
+    pub restart_pause: Duration,
+    /// See `restart_pause`.
+    pub restart_pause_max: Duration,
+    /// A worker process that lived so long was sound: the pause begins at its shortest again.
+    pub healthy_after: Duration,
+    /// How long a worker process that was asked to end (SIGTERM) may take before it is killed (SIGKILL).
+    pub kill_after: Duration,
+    /// Most workers that may be connected.
+    pub workers: usize,
+    /// How many lines that workers logged are kept in memory.
+    pub log_lines: usize,
+}
+
+impl Default for FunctionsConfig {
+    fn default() -> FunctionsConfig {
+        FunctionsConfig {
+            queue_calls: 10_000,
+            queue_bytes: 256 << 20,
+            payload_bytes: 8 << 20,
+            timeout: Duration::from_secs(60),
+            max_attempts: 3,
+            retry_pause: Duration::from_millis(100),
+            retry_pause_max: Duration::from_secs(10),
+            retention: Duration::from_secs(24 * 3600),
+            reconnect_grace: Duration::from_secs(10),
+            restart_pause: Duration::from_millis(100),
+            restart_pause_max: Duration::from_secs(10),
+            healthy_after: Duration::from_secs(10),
+            kill_after: Duration::from_secs(5),
+            workers: 1024,
+            log_lines: 10_000,
+        }
+    }
+}

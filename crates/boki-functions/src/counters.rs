@@ -1,0 +1,88 @@
+//! What is counted since the start.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Upper bounds of the buckets of [`Latencies`], in microseconds; the last bucket has none.
+pub const LATENCY_BOUNDS_US: [u64; 15] = [
+    100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 10_000_000,
+    60_000_000,
+];
+
+/// How long calls took.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Latencies {
+    /// Calls per bucket, not cumulated: those above one bound of [`LATENCY_BOUNDS_US`] and up to the next.
+    pub buckets: [u64; LATENCY_BOUNDS_US.len() + 1],
+    /// Of all calls, in microseconds.
+    pub sum_us: u64,
+}
+
+/// A picture of the functions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FunctionsStatus {
+    /// Calls that ended, however, since the start.
+    pub calls: u64,
+    /// Those among them that ended with an error.
+    pub failures: u64,
+    /// Attempts after a call's first.
+    pub retries: u64,
+    /// Supervised worker processes that were started again.
+    pub restarts: u64,
+    /// Answers of workers for which nobody waited: late, or given twice.
+    pub stray_answers: u64,
+    /// Calls put on record.
+    pub recorded: u64,
+    /// Workers that are connected now.
+    pub workers: usize,
+    /// Attempts that run now.
+    pub running: usize,
+    /// Attempts that wait for a worker now.
+    pub queued: usize,
+    /// How long calls took.
+    pub latencies: Latencies,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) calls: AtomicU64,
+    pub(crate) failures: AtomicU64,
+    pub(crate) retries: AtomicU64,
+    pub(crate) restarts: AtomicU64,
+    pub(crate) stray_answers: AtomicU64,
+    pub(crate) recorded: AtomicU64,
+    buckets: [AtomicU64; LATENCY_BOUNDS_US.len() + 1],
+    sum_us: AtomicU64,
+}
+
+/// One more.
+pub(crate) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+impl Counters {
+    /// A call has ended.
+    pub(crate) fn call_ended(&self, took: Duration, failed: bool) {
+        count(&self.calls);
+        if failed {
+            count(&self.failures);
+        }
+        let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        count(&self.buckets[LATENCY_BOUNDS_US.partition_point(|bound| *bound < took_us)]);
+        self.sum_us.fetch_add(took_us, Ordering::Relaxed);
+    }
+
+    pub(crate) fn picture(&self) -> FunctionsStatus {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        FunctionsStatus {
+            calls: get(&self.calls),
+            failures: get(&self.failures),
+            retries: get(&self.retries),
+            restarts: get(&self.restarts),
+            stray_answers: get(&self.stray_answers),
+            recorded: get(&self.recorded),
+            latencies: Latencies { buckets: self.buckets.each_ref().map(get), sum_us: get(&self.sum_us) },
+            ..FunctionsStatus::default()
+        }
+    }
+}

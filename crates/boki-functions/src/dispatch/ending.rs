@@ -1,0 +1,102 @@
+//! What ends without a worker's doing: calls of functions that nobody offers any more, and everything.
+
+use std::sync::Arc;
+
+use boki_wire::worker::CancelReason;
+use tokio::time::Instant;
+
+use super::{AttemptKey, Dispatch, Ended, Flushes, FunctionKey, WorkerKey};
+use crate::error::CallError;
+
+impl Dispatch {
+    /// Refuses what waits for a function that no worker offers any more, once nobody can be expected to.
+    pub(crate) fn expire(&mut self, now: Instant) {
+        if self.starting > 0 {
+            return;
+        }
+        let grace = self.config.reconnect_grace;
+        let mut orphans = Vec::new();
+        for (key, function) in &self.functions {
+            let returning = function.lost_at.is_some_and(|lost_at| now.saturating_duration_since(lost_at) < grace);
+            if function.workers.is_empty() && !returning {
+                orphans.push(key);
+            }
+        }
+        for key in orphans {
+            let Some(function) = self.functions.get_mut(key) else { continue };
+            function.lost_at = None;
+            let name = Arc::clone(&function.name);
+            let waiting: Vec<AttemptKey> = function.queue.iter().map(|(_, attempt)| *attempt).collect();
+            for attempt in waiting {
+                let request = self.attempts.get(attempt).and_then(|attempt| attempt.request.as_ref());
+                if request.is_some_and(|request| !request.on_record) {
+                    self.unqueue(attempt);
+                    self.end(attempt, Ended::Refused(CallError::FunctionNotFound { function: Arc::clone(&name) }));
+                }
+            }
+            self.sweep(key);
+            self.forget_if_unknown(key);
+        }
+    }
+
+    /// Forgets a function that no worker offers and nothing waits for.
+    pub(super) fn forget_if_unknown(&mut self, key: FunctionKey) {
+        let Some(function) = self.functions.get(key) else { return };
+        let draining = function.running > 0;
+        if function.workers.is_empty() && function.queued == 0 && function.lost_at.is_none() && !draining {
+            // A worker that drains may still list the key: finding nothing there is no harm.
+            self.by_name.remove(&function.name);
+            self.functions.remove(key);
+        }
+    }
+
+    /// A supervised process is about to start, or to start again.
+    pub(crate) fn expect_worker(&mut self) {
+        self.starting += 1;
+    }
+
+    /// A supervised process has registered, or will never.
+    pub(crate) fn worker_settled(&mut self, now: Instant) {
+        self.starting = self.starting.saturating_sub(1);
+        self.expire(now);
+    }
+
+    /// Takes nothing new, and refuses what waits. Every worker is told that no more calls come.
+    pub(crate) fn close(&mut self, now: Instant, flushes: &mut Flushes) {
+        self.closing = true;
+        let mut waiting = Vec::new();
+        for (key, attempt) in &self.attempts {
+            if attempt.worker.is_none() {
+                waiting.push(key);
+            }
+        }
+        for key in waiting {
+            self.unqueue(key);
+            self.end(key, Ended::Refused(CallError::ShuttingDown));
+        }
+        let workers: Vec<WorkerKey> = self.workers.keys().collect();
+        for worker in workers {
+            self.send_drain(worker, now, flushes);
+        }
+    }
+
+    /// Gives up everything that still runs.
+    pub(crate) fn abandon(&mut self, flushes: &mut Flushes) {
+        let attempts: Vec<AttemptKey> = self.attempts.keys().collect();
+        for key in attempts {
+            let Some(attempt) = self.attempts.get_mut(key) else { continue };
+            let (worker, function) = (attempt.worker, attempt.function);
+            let Some(request) = attempt.request.take() else { continue };
+            self.running -= 1;
+            if let Some(function) = self.functions.get_mut(function) {
+                function.running -= 1;
+            }
+            let _ = request.reply.send(Ended::Refused(CallError::ShuttingDown));
+            let Some(worker_key) = worker else { continue };
+            if let Some(worker) = self.workers.get(worker_key) {
+                worker.link.cancel(key.corr(), CancelReason::ShuttingDown);
+                flushes.note(worker_key, &worker.link);
+            }
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! What the table shows of itself.
+
+use std::sync::Arc;
+
+use super::{Dispatch, Worker, WorkerKey};
+use crate::call::{FunctionInfo, WorkerInfo};
+
+impl Dispatch {
+    /// Every function that a worker offers, or did until a moment ago.
+    pub(crate) fn functions(&self) -> Vec<FunctionInfo> {
+        let known = self.by_name.values().filter_map(|key| self.functions.get(*key));
+        let known =
+            known.filter(|function| !function.workers.is_empty() || function.lost_at.is_some() || function.queued > 0);
+        known
+            .map(|function| FunctionInfo {
+                name: Arc::clone(&function.name),
+                description: Arc::clone(&function.description),
+                workers: function.workers.len(),
+                running: function.running,
+                queued: function.queued,
+                timeout: function.timeout,
+                max_attempts: function.max_attempts,
+            })
+            .collect()
+    }
+
+    /// Every worker that is connected.
+    pub(crate) fn workers(&self) -> Vec<WorkerInfo> {
+        let info = |(key, worker): (WorkerKey, &Worker)| WorkerInfo {
+            id: key.number(),
+            name: Arc::clone(&worker.name),
+            pid: worker.pid,
+            concurrency: worker.concurrency,
+            running: worker.running,
+            draining: worker.draining,
+            functions: worker
+                .functions
+                .iter()
+                .filter_map(|key| self.functions.get(*key))
+                .map(|function| Arc::clone(&function.name))
+                .collect(),
+        };
+        self.workers.iter().map(info).collect()
+    }
+
+    pub(crate) fn worker_count(&self) -> usize {
+        self.workers.len()
+    }
+
+    pub(crate) fn running(&self) -> usize {
+        self.running
+    }
+
+    pub(crate) fn queued(&self) -> usize {
+        self.queued
+    }
+}

@@ -1,0 +1,150 @@
+//! How a call can fail. Every failure has a stable code with a page in `docs/errors/`.
+
+use std::sync::Arc;
+
+use boki_log::error::Retry;
+use boki_log::{LogError, Position};
+use boki_wire::worker::CallId;
+
+/// Why a call has no output.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallError {
+    /// No worker offers the function, and none that might is starting.
+    #[error("no worker offers function {function:?}")]
+    FunctionNotFound {
+        /// The name that was called.
+        function: Arc<str>,
+    },
+    /// The function returned an error: that is the call's result.
+    #[error("function {function:?} failed: {message}")]
+    FunctionFailed {
+        /// Which function.
+        function: Arc<str>,
+        /// The function's own code for it; may be empty.
+        code: Arc<str>,
+        /// The function's own words.
+        message: Arc<str>,
+        /// The function said that trying again may help (it was, as often as allowed).
+        retryable: bool,
+        /// What the caller has seen now, the function's own appends included.
+        position: Position,
+        /// How many attempts it took.
+        attempts: u32,
+    },
+    /// Every attempt ended with the loss of its worker.
+    #[error("function {function:?} was tried {attempts} times, and each time its worker was lost")]
+    WorkerLost {
+        /// Which function.
+        function: Arc<str>,
+        /// How many attempts.
+        attempts: u32,
+    },
+    /// There was no result in time.
+    #[error("function {function:?} gave no result in time (call {id})")]
+    DeadlineExceeded {
+        /// Which function.
+        function: Arc<str>,
+        /// The call. One that is on record goes on, and its result can be asked for.
+        id: CallId,
+    },
+    /// Too many calls wait already.
+    #[error("overloaded: {what} (the limit is {limit}); try again later")]
+    Overloaded {
+        /// Of what there is too much.
+        what: &'static str,
+        /// How much there may be.
+        limit: u64,
+    },
+    /// The call was given up.
+    #[error("call {id} was cancelled")]
+    Cancelled {
+        /// The call.
+        id: CallId,
+    },
+    /// The key belongs to a call with another input.
+    #[error("idempotency key {key:?} was used for a call of {function:?} with another input")]
+    KeyReused {
+        /// The function.
+        function: Arc<str>,
+        /// The key.
+        key: Arc<str>,
+    },
+    /// An input or output is larger than allowed.
+    #[error("the {what} has {actual} bytes, the limit is {limit}")]
+    PayloadTooLarge {
+        /// What: "input" or "output".
+        what: &'static str,
+        /// How large it is.
+        actual: u64,
+        /// How large it may be.
+        limit: u64,
+    },
+    /// There is no record of such a call (any more) in the book.
+    #[error("there is no call {id} on record in this book")]
+    CallNotFound {
+        /// The call.
+        id: CallId,
+    },
+    /// The engine stops.
+    #[error("the engine is shutting down")]
+    ShuttingDown,
+    /// The call makes no sense.
+    #[error("invalid call: {reason}")]
+    InvalidCall {
+        /// Why.
+        reason: &'static str,
+    },
+    /// A worker that the engine does not take in.
+    #[error("the worker cannot be registered: {reason}")]
+    InvalidWorker {
+        /// Why.
+        reason: &'static str,
+    },
+    /// The record of the call could not be written or read.
+    #[error("the record of the call: {0}")]
+    Log(#[from] LogError),
+}
+
+impl CallError {
+    /// The stable code, as in `docs/errors/`.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            CallError::FunctionNotFound { .. } => "BK0401",
+            CallError::FunctionFailed { .. } => "BK0402",
+            CallError::WorkerLost { .. } => "BK0403",
+            CallError::DeadlineExceeded { .. } => "BK0404",
+            CallError::Overloaded { .. } => "BK0405",
+            CallError::Cancelled { .. } => "BK0406",
+            CallError::KeyReused { .. } => "BK0407",
+            CallError::PayloadTooLarge { .. } => "BK0408",
+            CallError::CallNotFound { .. } => "BK0409",
+            CallError::ShuttingDown => "BK0410",
+            CallError::InvalidCall { .. } => "BK0411",
+            CallError::InvalidWorker { .. } => "BK0412",
+            CallError::Log(error) => error.code(),
+        }
+    }
+
+    /// Whether a caller may try again.
+    #[must_use]
+    pub fn retry(&self) -> Retry {
+        match self {
+            CallError::FunctionNotFound { .. } | CallError::Overloaded { .. } | CallError::ShuttingDown => Retry::Later,
+            CallError::FunctionFailed { retryable: true, .. } => Retry::Later,
+            CallError::WorkerLost { .. } | CallError::DeadlineExceeded { .. } => Retry::WithSameId,
+            CallError::Log(error) => error.retry(),
+            _ => Retry::Never,
+        }
+    }
+
+    /// What the caller has seen now, where a failed call tells it anything new.
+    #[must_use]
+    pub fn position(&self) -> Option<Position> {
+        match self {
+            CallError::FunctionFailed { position, .. } => Some(*position),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! The functions of an engine: calling them, and looking at them.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use boki_log::{BookId, LogError};
+use boki_net::Outbox;
+use boki_node::Node;
+use boki_wire::worker::{CallId, Register};
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::attempt::Plan;
+use crate::call::{Call, CallReply, CallStatus, FunctionInfo, Sent, WorkerInfo};
+use crate::config::FunctionsConfig;
+use crate::counters::{Counters, FunctionsStatus};
+use crate::dispatch::{Dispatch, Flushes, Limit};
+use crate::error::CallError;
+use crate::ids::CallIds;
+use crate::link::Invocation;
+use crate::logs::{LogLine, Logs};
+use crate::process::{Processes, WorkerCommand};
+use crate::record::Records;
+use crate::worker::WorkerLink;
+
+/// Most names of books that are remembered.
+const REMEMBERED_BOOKS: usize = 10_000;
+
+/// The functions of an engine. Clones share it.
+#[derive(Clone)]
+pub struct Functions(pub(crate) Arc<Shared>);
+
+/// What every part of this crate works on.
+pub(crate) struct Shared {
+    pub(crate) node: Node,
+    pub(crate) config: Arc<FunctionsConfig>,
+    pub(crate) dispatch: Mutex<Dispatch>,
+    pub(crate) counters: Counters,
+    pub(crate) logs: Logs,
+    pub(crate) records: Records,
+    pub(crate) processes: Processes,
+    pub(crate) runtime: Handle,
+    /// Cancelled when the engine begins to stop.
+    pub(crate) closing: CancellationToken,
+    /// The tasks that carry calls on record and clean up after them.
+    pub(crate) tasks: TaskTracker,
+    ids: CallIds,
+    book_names: Mutex<HashMap<BookId, Arc<str>>>,
+    /// While the engine stops: an attempt has ended.
+    ended: Notify,
+}
+
+impl Functions {
+    /// No function as yet: workers bring them. Must be called inside a tokio runtime, on which everything runs.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    #[must_use]
+    pub fn new(node: Node, config: FunctionsConfig) -> Functions {
+        let config = Arc::new(config);
+        Functions(Arc::new(Shared {
+            node,
+            dispatch: Mutex::new(Dispatch::new(Arc::clone(&config))),
+            counters: Counters::default(),
+            logs: Logs::new(config.log_lines),
+            records: Records::default(),
+            processes: Processes::default(),
+            runtime: Handle::current(),
+            closing: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            ids: CallIds::new(),
+            book_names: Mutex::default(),
+            ended: Notify::new(),
+            config,
+        }))
+    }
+
+    /// Runs a function and waits for its result. Without an idempotency key, nothing is written: the call
+    /// lives and dies with this engine.
+    ///
+    /// # Cancel-safety
+    /// Dropping the future gives the call up; one with a key goes on.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn call(&self, call: Call) -> Result<CallReply, CallError> {
+        let started = Instant::now();
+        let result = if call.idempotency_key.is_some() {
+            Box::pin(Shared::call_on_record(&self.0, call)).await
+        } else {
+            self.0.call_once(call, started).await
+        };
+        self.0.counters.call_ended(started.elapsed(), result.is_err());
+        result
+    }
+
+    /// Puts a call on record, which makes it run, and does not wait for that.
+    ///
+    /// # Cancel-safety
+    /// Dropping the future leaves open whether the call is on record; the same key finds out.
+    ///
+    /// # Errors
+    /// [`CallError`]: the call is not on record (for [`CallError::Log`], it may be).
+    pub async fn send(&self, call: Call) -> Result<Sent, CallError> {
+        Box::pin(Shared::send(&self.0, call)).await
+    }
+
+    /// The result of a call that is on record; waits up to `wait` for it. `None`: there is none yet.
+    ///
+    /// # Cancel-safety
+    /// Safe: nothing but the waiting is given up.
+    ///
+    /// # Errors
+    /// The call's own, and [`CallError::CallNotFound`].
+    pub async fn result(
+        &self,
+        book: BookId,
+        id: CallId,
+        wait: Option<Duration>,
+    ) -> Result<Option<CallReply>, CallError> {
+        Shared::result(&self.0, book, id, wait).await
+    }
+
+    /// What is known of a call that is on record.
+    ///
+    /// # Errors
+    /// [`CallError::CallNotFound`].
+    pub async fn call_status(&self, book: BookId, id: CallId) -> Result<CallStatus, CallError> {
+        self.0.call_status(book, id).await
+    }
+
+    /// Ends a call that is on record, unless it has a result already: that is returned. The cancellation is on
+    /// record before this returns.
+    ///
+    /// # Errors
+    /// [`CallError::CallNotFound`], and what the log says.
+    pub async fn cancel(&self, book: BookId, id: CallId) -> Result<Option<CallReply>, CallError> {
+        Box::pin(self.0.cancel(book, id)).await
+    }
+
+    /// Resumes the calls that are on record without a result, in every book, and trims what is over. Returns how many
+    /// there were. To be called once, at the start.
+    ///
+    /// # Errors
+    /// What the log says.
+    pub async fn recover(&self) -> Result<usize, CallError> {
+        Shared::recover(&self.0).await
+    }
+
+    /// Takes in a worker that has sent `register` with this `corr`. Its further frames go to the link; dropping
+    /// the link says that it is gone. Frames for it go to `outbox`.
+    ///
+    /// # Errors
+    /// [`CallError::InvalidWorker`], [`CallError::Overloaded`] or [`CallError::ShuttingDown`]: to be told to the
+    /// worker under the same `corr`.
+    pub fn attach_worker(&self, register: Register, corr: u64, outbox: Outbox) -> Result<WorkerLink, CallError> {
+        WorkerLink::attach(&self.0, register, corr, outbox)
+    }
+
+    /// Starts worker processes, and starts them again when they end. They find the engine at `url`. May be called again
+    /// for further ones.
+    pub fn start_workers(&self, commands: Vec<WorkerCommand>, url: &str) {
+        Processes::start(&self.0, commands, url);
+    }
+
+    /// Replaces the processes of the command `name` one by one: the old one takes no more calls once the
+    /// new one has registered, finishes what it has, and ends. Returns whether there is such a command.
+    pub fn restart_workers(&self, name: &str) -> bool {
+        self.0.processes.restart(name)
+    }
+
+    /// Every function that a worker offers, or did until a moment ago.
+    #[must_use]
+    pub fn list(&self) -> Vec<FunctionInfo> {
+        self.0.dispatch.lock().functions()
+    }
+
+    /// Every worker that is connected.
+    #[must_use]
+    pub fn workers(&self) -> Vec<WorkerInfo> {
+        self.0.dispatch.lock().workers()
+    }
+
+    /// A picture of the whole.
+    #[must_use]
+    pub fn status(&self) -> FunctionsStatus {
+        let mut status = self.0.counters.picture();
+        let dispatch = self.0.dispatch.lock();
+        status.workers = dispatch.worker_count();
+        status.running = dispatch.running();
+        status.queued = dispatch.queued();
+        status
+    }
+
+    /// What was logged in a call, oldest first, as far as it is still in memory.
+    #[must_use]
+    pub fn logs(&self, id: CallId) -> Vec<LogLine> {
+        self.0.logs.select(|line| line.call == Some(id))
+    }
+
+    /// What a worker logged (its output included), oldest first, as far as it is still in memory.
+    #[must_use]
+    pub fn worker_logs(&self, worker: &str) -> Vec<LogLine> {
+        self.0.logs.select(|line| &*line.worker == worker)
+    }
+
+    /// Stops: new calls and those that wait are refused, those that run have `grace` to end, then they are given up.
+    /// Worker processes are ended. Calls on record without a result go on after the next start.
+    pub async fn shutdown(&self, grace: Duration) {
+        let shared = &self.0;
+        let deadline = Instant::now() + grace;
+        shared.closing.cancel();
+        let mut flushes = Flushes::default();
+        shared.dispatch.lock().close(Instant::now(), &mut flushes);
+        flushes.flush();
+        let idle = async {
+            loop {
+                let ended = shared.ended.notified();
+                tokio::pin!(ended);
+                ended.as_mut().enable();
+                if shared.dispatch.lock().running() == 0 {
+                    return;
+                }
+                ended.await;
+            }
+        };
+        if timeout_at(deadline, idle).await.is_err() {
+            let mut flushes = Flushes::default();
+            shared.dispatch.lock().abandon(&mut flushes);
+            flushes.flush();
+        }
+        shared.tasks.close();
+        shared.tasks.wait().await;
+        shared.processes.stop().await;
+    }
+}
+
+impl Shared {
+    /// A call that is not on record.
+    async fn call_once(&self, call: Call, started: Instant) -> Result<CallReply, CallError> {
+        call.check(self.config.payload_bytes)?;
+        let book_name = match self.known_book_name(call.book) {
+            Some(name) => name,
+            None => self.find_book_name(call.book).await?,
+        };
+        let terms = self.dispatch.lock().terms(&call.function);
+        let invocation = Arc::new(Invocation {
+            id: self.ids.next(),
+            function: call.function,
+            book: call.book,
+            book_name,
+            content_type: call.content_type,
+            input: call.input,
+        });
+        let until = started + call.deadline.unwrap_or(terms.timeout);
+        let plan = Plan {
+            position: call.position,
+            limit: Limit::Until(until),
+            max_attempts: terms.max_attempts,
+            on_record: false,
+        };
+        self.drive(&invocation, plan).await
+    }
+
+    pub(crate) fn new_call_id(&self) -> CallId {
+        self.ids.next()
+    }
+
+    pub(crate) async fn book_name(&self, book: BookId) -> Result<Arc<str>, CallError> {
+        match self.known_book_name(book) {
+            Some(name) => Ok(name),
+            None => self.find_book_name(book).await,
+        }
+    }
+
+    fn known_book_name(&self, book: BookId) -> Option<Arc<str>> {
+        self.book_names.lock().get(&book).cloned()
+    }
+
+    async fn find_book_name(&self, book: BookId) -> Result<Arc<str>, CallError> {
+        let books = self.node.books().await?;
+        let found = books.into_iter().find(|candidate| candidate.id == book);
+        let found = found.ok_or_else(|| LogError::BookNotFound { name: book.0.to_string() })?;
+        let name: Arc<str> = found.name.into();
+        let mut names = self.book_names.lock();
+        if names.len() >= REMEMBERED_BOOKS {
+            names.clear();
+        }
+        names.insert(book, Arc::clone(&name));
+        Ok(name)
+    }
+
+    /// An attempt may have ended; whoever stops the engine looks again.
+    pub(crate) fn note_idle(&self) {
+        if self.closing.is_cancelled() {
+            self.ended.notify_waiters();
+        }
+    }
+}
+
+impl fmt::Debug for Functions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Functions").field("status", &self.status()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,86 @@
+//! The engine's end of a worker's connection: what it tells the worker.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use boki_log::{BookId, Position};
+use boki_net::{Close, Outbox};
+use boki_wire::worker::{self, CallId, CancelReason, Invoke, InvokeCancel, Registered};
+use bytes::Bytes;
+
+/// While more than this waits to be read by a worker that has calls already, it gets no further ones.
+const CONGESTED_BYTES: usize = 4 << 20;
+
+/// What all attempts of a call have in common.
+#[derive(Debug)]
+pub(crate) struct Invocation {
+    pub(crate) id: CallId,
+    pub(crate) function: Arc<str>,
+    pub(crate) book: BookId,
+    pub(crate) book_name: Arc<str>,
+    pub(crate) content_type: Arc<str>,
+    pub(crate) input: Bytes,
+}
+
+/// Pushes frames to one worker; whoever pushed has to flush.
+#[derive(Clone, Debug)]
+pub(crate) struct Link {
+    outbox: Outbox,
+    /// Of the registration: its answer carries the same.
+    corr: u64,
+}
+
+impl Link {
+    pub(crate) fn new(outbox: Outbox, corr: u64) -> Link {
+        Link { outbox, corr }
+    }
+
+    pub(crate) fn registered(&self, worker_id: u64) {
+        self.outbox.push(worker::REGISTERED, self.corr, |body| Registered { worker_id }.write(body));
+    }
+
+    pub(crate) fn invoke(
+        &self,
+        corr: u64,
+        invocation: &Invocation,
+        position: Position,
+        attempt: u32,
+        time_left: Duration,
+    ) {
+        // 0 means "no deadline": one that is due this millisecond is told as 1.
+        let deadline_ms = u32::try_from(time_left.as_millis()).unwrap_or(u32::MAX).max(1);
+        let invoke = Invoke {
+            call: invocation.id,
+            attempt,
+            deadline_ms,
+            book: invocation.book,
+            position,
+            function: &invocation.function,
+            book_name: &invocation.book_name,
+            content_type: &invocation.content_type,
+            input: invocation.input.clone(),
+        };
+        self.outbox.push(worker::INVOKE, corr, |body| invoke.write(body));
+    }
+
+    pub(crate) fn cancel(&self, corr: u64, reason: CancelReason) {
+        self.outbox.push(worker::INVOKE_CANCEL, corr, |body| InvokeCancel { reason }.write(body));
+    }
+
+    pub(crate) fn drain(&self) {
+        self.outbox.push(worker::DRAIN, 0, |_| {});
+    }
+
+    pub(crate) fn flush(&self) {
+        self.outbox.flush();
+    }
+
+    /// Ends the connection once what was pushed has been written.
+    pub(crate) fn close(&self) {
+        self.outbox.close(Close::AfterWriting);
+    }
+
+    pub(crate) fn is_congested(&self) -> bool {
+        self.outbox.unwritten() > CONGESTED_BYTES
+    }
+}

@@ -1,0 +1,248 @@
+//! The two records of a call: that it was accepted, and how it ended.
+//!
+//! Both carry the tag `~call/<id>`. The first has `~calls` too and the condition that `~call/<id>` is empty;
+//! the second has `~done` too and the condition that the first is the last under `~call/<id>`. So of two
+//! that accept or finish the same call one loses, and knows it.
+//!
+//! Payloads (little-endian; `name` is a length (u8) and UTF-8, `text` the same with a u32 length):
+//!
+//! | | accepted | |
+//! |---|---|---|
+//! | 0 | version, kind | u8 = 1, u8 = 1 |
+//! | 2 | position | u64: the caller's |
+//! | 10 | deadline_ms | u64, from the record's time on; 0 = none |
+//! | 18 | function, content type | names |
+//! | | key | text; empty = none |
+//! | | input | rest |
+//!
+//! | | ended | |
+//! |---|---|---|
+//! | 0 | version, kind | u8 = 1, u8 = 2 |
+//! | 2 | how | u8: 0 returned, 1 failed, 2 failed and may be tried again, 3 worker lost, 4 too late, 5 cancelled, 6 output too large |
+//! | 3 | attempts | u32 |
+//! | 7 | position | u64: the call's at its end |
+//! | 15 | content type (0), the function's own code (1, 2), else empty | name |
+//! | | output (0), message (1, 2), actual and limit as u64 (6), else empty | rest |
+
+use std::sync::Arc;
+
+use boki_log::codec::{Reader, Writer};
+use boki_log::{LogError, Position, Seq, Tag};
+use boki_wire::worker::CallId;
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::call::CallReply;
+use crate::error::CallError;
+
+const VERSION: u8 = 1;
+const ACCEPTED: u8 = 1;
+const ENDED: u8 = 2;
+
+const CALL_PREFIX: &str = "~call/";
+
+/// The tag of a call's two records.
+pub(super) fn call_tag(id: CallId) -> Result<Tag, LogError> {
+    Tag::new(format!("{CALL_PREFIX}{id}"))
+}
+
+/// The tag of all calls that were accepted.
+pub(super) fn accepted_tag() -> Result<Tag, LogError> {
+    Tag::new("~calls")
+}
+
+/// The tag of all calls that ended.
+pub(super) fn ended_tag() -> Result<Tag, LogError> {
+    Tag::new("~done")
+}
+
+/// The call that a record with these tags belongs to.
+pub(super) fn call_of<'a>(mut tags: impl Iterator<Item = &'a str>) -> Option<CallId> {
+    tags.find_map(|tag| tag.strip_prefix(CALL_PREFIX)?.parse().ok())
+}
+
+/// A call was accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Accepted {
+    pub(super) position: Position,
+    /// 0: none.
+    pub(super) deadline_ms: u64,
+    pub(super) function: Arc<str>,
+    pub(super) content_type: Arc<str>,
+    pub(super) key: Option<Arc<str>>,
+    pub(super) input: Bytes,
+}
+
+impl Accepted {
+    pub(super) fn encode(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(64 + self.function.len() + self.input.len());
+        out.put_u8(VERSION);
+        out.put_u8(ACCEPTED);
+        out.put_u64_le(self.position.0.0);
+        out.put_u64_le(self.deadline_ms);
+        out.put_short_str(&self.function);
+        out.put_short_str(&self.content_type);
+        out.put_long_bytes(self.key.as_deref().unwrap_or_default().as_bytes());
+        out.put_slice(&self.input);
+        out.freeze()
+    }
+
+    pub(super) fn decode(payload: &Bytes) -> Result<Accepted, LogError> {
+        let mut reader = header(payload, ACCEPTED)?;
+        Ok(Accepted {
+            position: Position(Seq(reader.u64()?)),
+            deadline_ms: reader.u64()?,
+            function: reader.short_str()?.into(),
+            content_type: reader.short_str()?.into(),
+            key: Some(reader.long_str()?).filter(|key| !key.is_empty()).map(Arc::from),
+            input: reader.rest(),
+        })
+    }
+}
+
+/// Encodes how a call ended; `None` if that is no result: the call is to be run again.
+pub(super) fn encode_ended(result: &Result<CallReply, CallError>) -> Option<Bytes> {
+    let (how, attempts, position, name, rest) = match result {
+        Ok(reply) => (0, reply.attempts, reply.position, &*reply.content_type, reply.output.clone()),
+        Err(CallError::FunctionFailed { code, message, retryable, position, attempts, .. }) => {
+            let how = if *retryable { 2 } else { 1 };
+            (how, *attempts, *position, &**code, Bytes::copy_from_slice(message.as_bytes()))
+        }
+        Err(CallError::WorkerLost { attempts, .. }) => (3, *attempts, Position::START, "", Bytes::new()),
+        Err(CallError::DeadlineExceeded { .. }) => (4, 0, Position::START, "", Bytes::new()),
+        Err(CallError::Cancelled { .. }) => (5, 0, Position::START, "", Bytes::new()),
+        Err(CallError::PayloadTooLarge { actual, limit, .. }) => {
+            let mut sizes = BytesMut::with_capacity(16);
+            sizes.put_u64_le(*actual);
+            sizes.put_u64_le(*limit);
+            (6, 0, Position::START, "", sizes.freeze())
+        }
+        Err(_) => return None,
+    };
+    let mut out = BytesMut::with_capacity(16 + name.len() + rest.len());
+    out.put_u8(VERSION);
+    out.put_u8(ENDED);
+    out.put_u8(how);
+    out.put_u32_le(attempts);
+    out.put_u64_le(position.0.0);
+    out.put_short_str(name);
+    out.put_slice(&rest);
+    Some(out.freeze())
+}
+
+/// How the call `id` of `function` ended. `seen`: the position of one who has read the record.
+pub(super) fn decode_ended(
+    payload: &Bytes,
+    id: CallId,
+    function: &Arc<str>,
+    seen: Position,
+) -> Result<Result<CallReply, CallError>, LogError> {
+    let mut reader = header(payload, ENDED)?;
+    let how = reader.u8()?;
+    let attempts = reader.u32()?;
+    let position = Position(Seq(reader.u64()?)).max(seen);
+    let name: Arc<str> = reader.short_str()?.into();
+    let function = Arc::clone(function);
+    Ok(match how {
+        0 => Ok(CallReply { id, output: reader.rest(), content_type: name, position, attempts }),
+        1 | 2 => {
+            let message = String::from_utf8_lossy(&reader.rest()).into();
+            Err(CallError::FunctionFailed { function, code: name, message, retryable: how == 2, position, attempts })
+        }
+        3 => Err(CallError::WorkerLost { function, attempts }),
+        4 => Err(CallError::DeadlineExceeded { function, id }),
+        5 => Err(CallError::Cancelled { id }),
+        6 => Err(CallError::PayloadTooLarge { what: "output", actual: reader.u64()?, limit: reader.u64()? }),
+        _ => return Err(LogError::Malformed { reason: "the record of a call ends in an unknown way" }),
+    })
+}
+
+/// Whether the payload is that of an accepted call; else it is that of one that ended.
+pub(super) fn is_accepted(payload: &[u8]) -> bool {
+    payload.get(1) == Some(&ACCEPTED)
+}
+
+fn header(payload: &Bytes, kind: u8) -> Result<Reader<'_>, LogError> {
+    let mut reader = Reader::new(payload);
+    if reader.u8()? != VERSION {
+        return Err(LogError::Malformed { reason: "the record of a call has an unknown version" });
+    }
+    if reader.u8()? != kind {
+        return Err(LogError::Malformed { reason: "the record of a call is of another kind than expected" });
+    }
+    Ok(reader)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn accepted() -> Accepted {
+        Accepted {
+            position: Position(Seq(7)),
+            deadline_ms: 1500,
+            function: "hold".into(),
+            content_type: "application/json".into(),
+            key: Some("order-1".into()),
+            input: Bytes::from_static(b"{}"),
+        }
+    }
+
+    #[test]
+    fn accepted_has_these_bytes() {
+        let bytes = accepted().encode();
+        let mut expected = vec![1, 1, 7, 0, 0, 0, 0, 0, 0, 0, 0xdc, 5, 0, 0, 0, 0, 0, 0, 4];
+        expected.extend(b"hold\x10application/json\x07\0\0\0order-1{}");
+        assert_eq!(bytes, expected);
+        assert_eq!(Accepted::decode(&bytes).unwrap(), accepted());
+    }
+
+    #[test]
+    fn every_result_is_read_back_as_it_was() {
+        let function: Arc<str> = "hold".into();
+        let id = CallId([3; 16]);
+        let position = Position(Seq(9));
+        let results = [
+            Ok(CallReply {
+                id,
+                output: Bytes::from_static(b"x"),
+                content_type: "text/plain".into(),
+                position,
+                attempts: 2,
+            }),
+            Err(CallError::FunctionFailed {
+                function: Arc::clone(&function),
+                code: "full".into(),
+                message: "no seats".into(),
+                retryable: true,
+                position,
+                attempts: 3,
+            }),
+            Err(CallError::WorkerLost { function: Arc::clone(&function), attempts: 3 }),
+            Err(CallError::DeadlineExceeded { function: Arc::clone(&function), id }),
+            Err(CallError::Cancelled { id }),
+            Err(CallError::PayloadTooLarge { what: "output", actual: 10, limit: 5 }),
+        ];
+        for result in results {
+            let bytes = encode_ended(&result).unwrap();
+            assert_eq!(decode_ended(&bytes, id, &function, Position::START).unwrap(), result);
+        }
+    }
+
+    #[test]
+    fn what_is_no_result_is_not_recorded() {
+        assert_eq!(encode_ended(&Err(CallError::ShuttingDown)), None);
+        assert_eq!(encode_ended(&Err(CallError::Log(LogError::DiskFull))), None);
+    }
+
+    #[test]
+    fn no_prefix_of_a_payload_panics() {
+        let accepted = accepted().encode();
+        let ended = encode_ended(&Err(CallError::PayloadTooLarge { what: "output", actual: 1, limit: 2 })).unwrap();
+        for len in 0..accepted.len() {
+            let _ = Accepted::decode(&accepted.slice(..len));
+        }
+        for len in 0..ended.len() {
+            assert!(decode_ended(&ended.slice(..len), CallId::default(), &"f".into(), Position::START).is_err());
+        }
+    }
+}

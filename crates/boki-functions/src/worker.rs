@@ -1,0 +1,198 @@
+//! A connected worker, as its connection sees it.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
+use boki_log::LogError;
+use boki_net::{Frame, Outbox};
+use boki_wire::worker::{self, InvokeDone, Register, WorkerLog};
+use tokio::time::{Instant, sleep};
+
+use crate::counters::count;
+use crate::dispatch::{AttemptKey, Flushes, NewWorker, WorkerKey};
+use crate::error::CallError;
+use crate::functions::Shared;
+use crate::link::Link;
+use crate::process::Attached;
+
+/// Most functions that one worker may offer.
+const MAX_FUNCTIONS: usize = 4096;
+/// Most calls that one worker may take at once.
+const MAX_CONCURRENCY: u32 = 1 << 16;
+
+/// The link to a connected worker. Give it every frame of a kind in [`worker::KINDS`] that arrives; drop it
+/// when the connection has ended.
+pub struct WorkerLink {
+    shared: Arc<Shared>,
+    key: WorkerKey,
+    name: Arc<str>,
+    /// The process that it is, if this engine started it.
+    process: Option<Attached>,
+    gone: bool,
+}
+
+impl WorkerLink {
+    pub(crate) fn attach(
+        shared: &Arc<Shared>,
+        register: Register,
+        corr: u64,
+        outbox: Outbox,
+    ) -> Result<WorkerLink, CallError> {
+        check(&register)?;
+        let link = Link::new(outbox, corr);
+        let process = shared.processes.attached(&register.process, &link)?;
+        let name: Arc<str> = match &process {
+            Some(process) => Arc::clone(process.name()),
+            None => register.worker.as_str().into(),
+        };
+        let worker = NewWorker {
+            name: Arc::clone(&name),
+            pid: register.pid,
+            link,
+            concurrency: register.concurrency,
+            functions: register.functions,
+        };
+        let mut flushes = Flushes::default();
+        let key = shared.dispatch.lock().attach(worker, Instant::now(), &mut flushes)?;
+        flushes.flush();
+        if let Some(process) = &process {
+            process.registered(key, shared);
+        }
+        tracing::info!(worker = %name, id = key.number(), "worker connected");
+        Ok(WorkerLink { shared: Arc::clone(shared), key, name, process, gone: false })
+    }
+
+    /// How the engine names the worker.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.key.number()
+    }
+
+    /// What a human calls the worker.
+    #[must_use]
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// A frame has arrived. What follows from it for this worker is in its outbox when this returns, and
+    /// still has to be written: by the connection's task, if that is who calls.
+    ///
+    /// # Errors
+    /// The worker breaks the protocol: it counts as gone, and its connection is to be closed.
+    pub fn on_frame(&mut self, frame: &Frame) -> Result<(), LogError> {
+        if self.gone {
+            return Ok(());
+        }
+        let result = self.take(frame);
+        if let Err(error) = &result {
+            tracing::warn!(worker = %self.name, id = self.key.number(), %error, "worker broke the protocol");
+            self.leave();
+        }
+        result
+    }
+
+    fn take(&mut self, frame: &Frame) -> Result<(), LogError> {
+        match frame.kind {
+            worker::INVOKE_DONE => {
+                let done = InvokeDone::decode(&frame.body)?;
+                let key = AttemptKey::from_corr(frame.corr);
+                // The connection's task writes what this pushes, once it has taken all that arrived with it.
+                let mut flushes = Flushes::default();
+                let now = Instant::now();
+                if !self.shared.dispatch.lock().answer(self.key, key, done, now, &mut flushes) {
+                    count(&self.shared.counters.stray_answers);
+                }
+                self.shared.note_idle();
+                Ok(())
+            }
+            worker::WORKER_LOG => {
+                let log = WorkerLog::decode(&frame.body)?;
+                self.shared.logs.add(&self.name, log.call, log.level, &log.line);
+                Ok(())
+            }
+            worker::DRAIN => {
+                if self.shared.dispatch.lock().drain(self.key, Instant::now()) {
+                    expire_later(&self.shared);
+                }
+                Ok(())
+            }
+            worker::REGISTER => Err(LogError::Malformed { reason: "a worker registers once per connection" }),
+            worker::REGISTERED | worker::INVOKE | worker::INVOKE_CANCEL => {
+                Err(LogError::Malformed { reason: "a worker sent a message that only an engine sends" })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn leave(&mut self) {
+        if std::mem::replace(&mut self.gone, true) {
+            return;
+        }
+        if let Some(process) = &self.process {
+            process.disconnected(self.key, &self.shared);
+        }
+        if self.shared.dispatch.lock().detach(self.key, Instant::now()) {
+            expire_later(&self.shared);
+        }
+        self.shared.note_idle();
+        tracing::info!(worker = %self.name, id = self.key.number(), "worker disconnected");
+    }
+}
+
+impl Drop for WorkerLink {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+impl fmt::Debug for WorkerLink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "WorkerLink({}, {})", self.key.number(), self.name)
+    }
+}
+
+/// A function has lost its last worker: if none comes back in time, what waits for it is refused.
+fn expire_later(shared: &Arc<Shared>) {
+    let grace = shared.config.reconnect_grace;
+    let weak = Arc::downgrade(shared);
+    let closing = shared.closing.clone();
+    shared.runtime.spawn(async move {
+        tokio::select! {
+            () = sleep(grace) => {}
+            () = closing.cancelled() => return,
+        }
+        if let Some(shared) = weak.upgrade() {
+            shared.dispatch.lock().expire(Instant::now());
+        }
+    });
+}
+
+fn check(register: &Register) -> Result<(), CallError> {
+    let invalid = |reason| Err(CallError::InvalidWorker { reason });
+    if register.worker.is_empty() {
+        return invalid("it has no name");
+    }
+    if register.concurrency == 0 {
+        return invalid("it takes no call at once");
+    }
+    if register.concurrency > MAX_CONCURRENCY {
+        return invalid("it takes more than 65536 calls at once");
+    }
+    if register.functions.is_empty() {
+        return invalid("it offers no function");
+    }
+    if register.functions.len() > MAX_FUNCTIONS {
+        return invalid("it offers more than 4096 functions");
+    }
+    let mut names = BTreeSet::new();
+    for function in &register.functions {
+        if function.name.is_empty() {
+            return invalid("a function has no name");
+        }
+        if !names.insert(function.name.as_str()) {
+            return invalid("it offers two functions of the same name");
+        }
+    }
+    Ok(())
+}
