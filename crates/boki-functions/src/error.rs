@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use boki_log::error::Retry;
 use boki_log::{LogError, Position};
+use boki_wire::ErrorReply;
+use boki_wire::error::details_of;
 use boki_wire::worker::CallId;
+use serde_json::{Map, Value, json};
 
 /// Why a call has no output.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -107,6 +110,12 @@ pub enum CallError {
 }
 
 impl CallError {
+    /// Every code of this type, each with a page in `docs/errors/`.
+    pub const CODES: &[&str] = &[
+        "BK0401", "BK0402", "BK0403", "BK0404", "BK0405", "BK0406", "BK0407", "BK0408", "BK0409", "BK0410", "BK0411",
+        "BK0412",
+    ];
+
     /// The stable code, as in `docs/errors/`.
     #[must_use]
     pub fn code(&self) -> &'static str {
@@ -145,6 +154,46 @@ impl CallError {
         match self {
             CallError::FunctionFailed { position, .. } => Some(*position),
             _ => None,
+        }
+    }
+
+    /// The error's own fields, by name, for whoever renders it: `function`, `message`, `position`, ...
+    #[must_use]
+    pub fn details(&self) -> Map<String, Value> {
+        let fields = match self {
+            CallError::FunctionNotFound { function } => json!({ "function": &**function }),
+            CallError::FunctionFailed { function, code, message, retryable, position, attempts } => json!({
+                "attempts": attempts,
+                "error": &**code,
+                "function": &**function,
+                "message": &**message,
+                "position": position.0.0,
+                "retryable": retryable,
+            }),
+            CallError::WorkerLost { function, attempts } => json!({ "attempts": attempts, "function": &**function }),
+            CallError::DeadlineExceeded { function, id } => json!({ "call": id.to_string(), "function": &**function }),
+            CallError::Overloaded { what, limit } => json!({ "limit": limit, "what": what }),
+            CallError::Cancelled { id } | CallError::CallNotFound { id } => json!({ "call": id.to_string() }),
+            CallError::KeyReused { function, key } => json!({ "function": &**function, "key": &**key }),
+            CallError::PayloadTooLarge { what, actual, limit } => {
+                json!({ "actual": actual, "limit": limit, "what": what })
+            }
+            CallError::InvalidCall { reason } | CallError::InvalidWorker { reason } => json!({ "reason": reason }),
+            CallError::ShuttingDown => json!({}),
+            CallError::Log(error) => return details_of(error),
+        };
+        match fields {
+            Value::Object(fields) => fields,
+            _ => Map::new(),
+        }
+    }
+}
+
+impl From<&CallError> for ErrorReply {
+    fn from(error: &CallError) -> ErrorReply {
+        match error {
+            CallError::Log(error) => ErrorReply::from(error),
+            error => ErrorReply::new(error.code(), error.to_string(), error.retry(), error.details()),
         }
     }
 }

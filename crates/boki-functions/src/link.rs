@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use boki_log::{BookId, Position};
 use boki_net::{Close, Outbox};
-use boki_wire::worker::{self, CallId, CancelReason, Invoke, InvokeCancel, Registered};
+use boki_wire::Message;
+use boki_wire::worker::{self, CallId, CancelReason, Drain, Invoke, InvokeCancel, Registered};
 use bytes::Bytes;
 
 /// While more than this waits to be read by a worker that has calls already, it gets no further ones.
@@ -36,7 +37,7 @@ impl Link {
     }
 
     pub(crate) fn registered(&self, worker_id: u64) {
-        self.outbox.push(worker::REGISTERED, self.corr, |body| Registered { worker_id }.write(body));
+        Registered { worker_id }.push(&self.outbox, self.corr);
     }
 
     pub(crate) fn invoke(
@@ -64,11 +65,11 @@ impl Link {
     }
 
     pub(crate) fn cancel(&self, corr: u64, reason: CancelReason) {
-        self.outbox.push(worker::INVOKE_CANCEL, corr, |body| InvokeCancel { reason }.write(body));
+        InvokeCancel { reason }.push(&self.outbox, corr);
     }
 
     pub(crate) fn drain(&self) {
-        self.outbox.push(worker::DRAIN, 0, |_| {});
+        Drain.push(&self.outbox, 0);
     }
 
     pub(crate) fn flush(&self) {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use boki_log::LogError;
 use boki_net::{Frame, Outbox};
+use boki_wire::Message;
 use boki_wire::worker::{self, InvokeDone, Register, WorkerLog};
 use tokio::time::{Instant, sleep};
 

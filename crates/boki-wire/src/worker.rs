@@ -15,9 +15,12 @@ use std::fmt;
 use std::str::FromStr;
 
 use boki_log::codec::{Reader, Writer};
-use boki_log::{BookId, LogError, Position, Seq};
+use boki_log::{BookId, LogError, Position};
 use boki_net::BodyWriter;
 use bytes::{BufMut, Bytes};
+
+use crate::log::{malformed, position};
+use crate::{Message, empty_message};
 
 /// Frame kind of [`Register`], worker to engine.
 pub const REGISTER: u8 = 64;
@@ -31,7 +34,7 @@ pub const INVOKE_DONE: u8 = 67;
 pub const INVOKE_CANCEL: u8 = 68;
 /// Frame kind of [`WorkerLog`], worker to engine.
 pub const WORKER_LOG: u8 = 69;
-/// Frame kind of a drain, either way: the engine will send no more calls, or the worker wants no more. No body.
+/// Frame kind of [`Drain`], either way.
 pub const DRAIN: u8 = 70;
 
 /// First and last frame kind that belong to the worker link.
@@ -109,9 +112,10 @@ pub struct FunctionSpec {
     pub timeout_ms: u32,
 }
 
-impl Register {
-    /// Puts down the frame's body.
-    pub fn write(&self, body: &mut BodyWriter<'_>) {
+impl Message for Register {
+    const KIND: u8 = REGISTER;
+
+    fn write(&self, body: &mut BodyWriter<'_>) {
         let out = body.fields();
         out.put_short_str(&self.worker);
         out.put_short_str(&self.process);
@@ -127,11 +131,7 @@ impl Register {
         }
     }
 
-    /// Takes the body of a frame apart.
-    ///
-    /// # Errors
-    /// [`LogError::Malformed`].
-    pub fn decode(body: &Bytes) -> Result<Register, LogError> {
+    fn decode(body: &Bytes) -> Result<Register, LogError> {
         let mut reader = Reader::new(body);
         let worker = reader.short_str()?.to_owned();
         let process = reader.short_str()?.to_owned();
@@ -158,18 +158,15 @@ pub struct Registered {
     pub worker_id: u64,
 }
 
-impl Registered {
-    /// Puts down the frame's body.
-    pub fn write(&self, body: &mut BodyWriter<'_>) {
+impl Message for Registered {
+    const KIND: u8 = REGISTERED;
+
+    fn write(&self, body: &mut BodyWriter<'_>) {
         let out = body.fields();
         out.put_u64_le(self.worker_id);
     }
 
-    /// Takes the body of a frame apart.
-    ///
-    /// # Errors
-    /// [`LogError::Malformed`].
-    pub fn decode(body: &Bytes) -> Result<Registered, LogError> {
+    fn decode(body: &Bytes) -> Result<Registered, LogError> {
         let mut reader = Reader::new(body);
         let worker_id = reader.u64()?;
         reader.finish()?;
@@ -238,7 +235,7 @@ impl Invoke<'_> {
             attempt: reader.u32()?,
             deadline_ms: reader.u32()?,
             book: BookId(reader.u64()?),
-            position: Position(Seq(reader.u64()?)),
+            position: position(&mut reader)?,
             function: reader.short_str()?,
             book_name: reader.short_str()?,
             content_type: reader.short_str()?,
@@ -288,9 +285,10 @@ pub enum Outcome {
     },
 }
 
-impl InvokeDone {
-    /// Puts down the frame's body.
-    pub fn write(&self, body: &mut BodyWriter<'_>) {
+impl Message for InvokeDone {
+    const KIND: u8 = INVOKE_DONE;
+
+    fn write(&self, body: &mut BodyWriter<'_>) {
         let out = body.fields();
         let (status, flags, name) = match &self.outcome {
             Outcome::Ok { content_type, .. } => (STATUS_OK, 0, content_type),
@@ -306,18 +304,11 @@ impl InvokeDone {
         }
     }
 
-    /// Takes the body of a frame apart.
-    ///
-    /// # Errors
-    /// [`LogError::Malformed`].
-    pub fn decode(body: &Bytes) -> Result<InvokeDone, LogError> {
+    fn decode(body: &Bytes) -> Result<InvokeDone, LogError> {
         let mut reader = Reader::new(body);
         let status = reader.u8()?;
         let flags = reader.u8()?;
-        let position = Position(Seq(reader.u64()?));
-        if position.0 > Seq::MAX {
-            return Err(LogError::Malformed { reason: "a position above every seq" });
-        }
+        let position = position(&mut reader)?;
         let name = reader.short_str()?.to_owned();
         let rest = reader.rest();
         let outcome = match (status, flags) {
@@ -325,8 +316,8 @@ impl InvokeDone {
             (STATUS_ERROR, 0 | 1) => {
                 Outcome::Err { code: name, message: utf8(&rest)?.to_owned(), retryable: flags == 1 }
             }
-            (STATUS_OK | STATUS_ERROR, _) => return Err(LogError::Malformed { reason: "unknown flags" }),
-            _ => return Err(LogError::Malformed { reason: "an unknown status" }),
+            (STATUS_OK | STATUS_ERROR, _) => return malformed("unknown flags"),
+            _ => return malformed("an unknown status"),
         };
         Ok(InvokeDone { position, outcome })
     }
@@ -353,9 +344,10 @@ pub struct InvokeCancel {
     pub reason: CancelReason,
 }
 
-impl InvokeCancel {
-    /// Puts down the frame's body.
-    pub fn write(&self, body: &mut BodyWriter<'_>) {
+impl Message for InvokeCancel {
+    const KIND: u8 = INVOKE_CANCEL;
+
+    fn write(&self, body: &mut BodyWriter<'_>) {
         let out = body.fields();
         out.put_u8(match self.reason {
             CancelReason::Caller => 1,
@@ -364,11 +356,7 @@ impl InvokeCancel {
         });
     }
 
-    /// Takes the body of a frame apart.
-    ///
-    /// # Errors
-    /// [`LogError::Malformed`].
-    pub fn decode(body: &Bytes) -> Result<InvokeCancel, LogError> {
+    fn decode(body: &Bytes) -> Result<InvokeCancel, LogError> {
         let mut reader = Reader::new(body);
         let reason = match reader.u8()? {
             2 => CancelReason::Deadline,
@@ -379,6 +367,12 @@ impl InvokeCancel {
         Ok(InvokeCancel { reason })
     }
 }
+
+/// No more calls: the engine will send none, or the worker wants none. Those that run are finished. No fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drain;
+
+empty_message!(Drain, DRAIN);
 
 /// How serious a line of a log is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -426,9 +420,10 @@ pub struct WorkerLog {
     pub line: String,
 }
 
-impl WorkerLog {
-    /// Puts down the frame's body.
-    pub fn write(&self, body: &mut BodyWriter<'_>) {
+impl Message for WorkerLog {
+    const KIND: u8 = WORKER_LOG;
+
+    fn write(&self, body: &mut BodyWriter<'_>) {
         let out = body.fields();
         out.put_slice(&self.call.unwrap_or_default().0);
         out.put_u8(match self.level {
@@ -441,11 +436,7 @@ impl WorkerLog {
         out.put_slice(self.line.as_bytes());
     }
 
-    /// Takes the body of a frame apart.
-    ///
-    /// # Errors
-    /// [`LogError::Malformed`].
-    pub fn decode(body: &Bytes) -> Result<WorkerLog, LogError> {
+    fn decode(body: &Bytes) -> Result<WorkerLog, LogError> {
         let mut reader = Reader::new(body);
         let call = CallId(reader.array()?);
         let level = match reader.u8()? {
@@ -454,7 +445,7 @@ impl WorkerLog {
             3 => Level::Info,
             4 => Level::Debug,
             5 => Level::Trace,
-            _ => return Err(LogError::Malformed { reason: "an unknown level" }),
+            _ => return malformed("an unknown level"),
         };
         let rest = reader.rest();
         let line = utf8(&rest)?.to_owned();
@@ -463,5 +454,5 @@ impl WorkerLog {
 }
 
 fn utf8(bytes: &[u8]) -> Result<&str, LogError> {
-    std::str::from_utf8(bytes).map_err(|_| LogError::Malformed { reason: "a text is not UTF-8" })
+    std::str::from_utf8(bytes).or_else(|_| malformed("a text is not UTF-8"))
 }
