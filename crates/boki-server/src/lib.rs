@@ -1,1 +1,26 @@
-//! The gateway: HTTP API, native protocol, configuration, metrics.
+//! The gateway: one port and one Unix socket that speak HTTP and the native protocol, and the configuration
+//! of a server.
+//!
+//! - [`Config`]: `boki.toml`, the environment, and what is wrong with them.
+//! - [`Server`]: a running server, from start to orderly end.
+//! - [`PAGES`]: what every error code means.
+//!
+//! A connection's first bytes tell which protocol it speaks; both end in the same operations on the node and
+//! the functions. Nothing here knows how the log orders or stores anything. Nobody is asked who they are yet,
+//! which is why only loopback addresses are listened on unless the configuration insists.
+#![deny(missing_docs)]
+
+mod codes;
+pub mod config;
+mod door;
+mod http;
+mod listen;
+mod native;
+mod server;
+mod sniff;
+mod telemetry;
+
+pub use codes::{ErrorPage, PAGES, page};
+pub use config::{Config, ConfigError};
+pub use server::{Server, StartError};
+pub use telemetry::{TelemetryError, start_telemetry};

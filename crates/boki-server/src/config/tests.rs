@@ -1,0 +1,166 @@
+use super::*;
+
+fn load(text: &str, env: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    let env = env.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+    Config::from_text("boki.toml", text, env)
+}
+
+fn refused(text: &str, env: &[(&str, &str)]) -> String {
+    load(text, env).unwrap_err().to_string()
+}
+
+#[test]
+fn nothing_set_is_the_defaults() {
+    assert_eq!(load("", &[]).unwrap(), Config::default());
+    assert_eq!(Config::default().server.listen.to_string(), "127.0.0.1:2654");
+    assert_eq!(Config::default().limits.log(), boki_log::Limits::default());
+}
+
+#[test]
+fn every_section_can_be_set() {
+    let config = load(
+        r#"
+        [dev]
+        command = "cargo run"
+        [server]
+        listen = "[::1]:0"
+        durability = "memory"
+        shutdown_grace = "2s"
+        [limits]
+        record = "1MiB"
+        http_body = 4096
+        [log]
+        segment = "32MiB"
+        [[worker]]
+        name = "app"
+        command = "./app"
+        env = { A = "b" }
+        processes = 2
+        [functions]
+        timeout = "5m"
+        [telemetry]
+        format = "json"
+        "#,
+        &[],
+    )
+    .unwrap();
+    assert_eq!(config.server.durability, Durability::Memory);
+    assert_eq!(config.limits.log().record_bytes, 1 << 20);
+    assert_eq!(config.limits.http_body, Size(4096));
+    assert_eq!(config.worker[0].env["A"], "b");
+    assert_eq!(config.functions.timeout.0.as_secs(), 300);
+    assert_eq!(config.telemetry.format, LogFormat::Json);
+}
+
+#[test]
+fn the_environment_overrides_the_file() {
+    let env = [
+        ("BOKI_SERVER__LISTEN", "127.0.0.1:99"),
+        ("BOKI_LIMITS__CONNECTIONS", "7"),
+        ("BOKI_LIMITS__RECORD", "2MiB"),
+        ("BOKI_DEV__COMMAND", "123"),
+        ("BOKI_SERVER__INSECURE", "true"),
+        ("BOKI_URL", "not a setting"),
+        ("PATH", "/bin"),
+    ];
+    let config = load("[server]\nlisten = \"127.0.0.1:1\"\ndata = \"/d\"\n", &env).unwrap();
+    assert_eq!(config.server.listen.port(), 99);
+    assert_eq!(config.server.data, Path::new("/d"));
+    assert_eq!(config.limits.connections, 7);
+    assert_eq!(config.limits.record, Size::mib(2));
+    assert_eq!(config.dev.command.as_deref(), Some("123"));
+    assert!(config.server.insecure);
+}
+
+#[test]
+fn an_unknown_key_names_file_line_and_what_is_allowed() {
+    let error = load("[server]\ndata = \"x\"\nlisten_on = \"y\"\n", &[]).unwrap_err();
+    assert_eq!(error.code(), "BK0521");
+    let text = error.to_string();
+    assert!(text.starts_with("boki.toml:3: server.listen_on: unknown field `listen_on`, expected one of"), "{text}");
+    assert!(text.contains("`shutdown_grace`") && text.ends_with("\n    listen_on = \"y\""), "{text}");
+}
+
+#[test]
+fn a_wrong_value_says_what_is_allowed() {
+    for (text, expected) in [
+        ("[server]\nlisten = \"localhost\"\n", "boki.toml:2: server.listen: invalid address \"localhost\", expected"),
+        ("[server]\ndurability = \"maybe\"\n", "boki.toml:2: server.durability: unknown variant `maybe`, expected `fsync` or `memory`"),
+        ("[functions]\n\ntimeout = 5\n", "boki.toml:3: functions.timeout: invalid type: integer `5`, expected a duration with a unit"),
+        ("[limits]\nrecord = \"big\"\n", "boki.toml:2: limits.record: invalid value: string \"big\", expected a size such as"),
+        ("[limits]\nrecord = -1\n", "boki.toml:2: limits.record: invalid value: integer `-1`, expected a size"),
+        ("[limits]\nrecord_tags = 300\n", "boki.toml:2: limits.record_tags: invalid value: integer `300`"),
+        ("[server\n", "boki.toml:1: "),
+        ("[cluster]\n", "boki.toml:1: [cluster]: unknown field `cluster`, expected one of `dev`"),
+        ("[[worker]]\nname = \"a\"\n", "boki.toml:1: [worker]: missing field `command`"),
+    ] {
+        let error = refused(text, &[]);
+        assert!(error.starts_with(expected), "{error:?} should start with {expected:?}");
+    }
+}
+
+#[test]
+fn values_that_do_not_fit_each_other_are_refused() {
+    for (text, expected) in [
+        ("[limits]\nrecord = \"8MiB\"\nbatch = \"8MiB\"\n", "boki.toml:3: limits.batch: it must be larger"),
+        ("[log]\nsegment = \"1MiB\"\n", "boki.toml:2: log.segment: it must be at least 1MiB larger"),
+        ("[limits]\nconnections = 0\n", "boki.toml:2: limits.connections: it must be at least 1"),
+        (
+            "[[worker]]\nname = \"a\"\ncommand = \"x\"\n[[worker]]\nname = \"a\"\ncommand = \"y\"\n",
+            "boki.toml:2: worker.name: two workers",
+        ),
+    ] {
+        let error = refused(text, &[]);
+        assert!(error.starts_with(expected), "{error:?} should start with {expected:?}");
+    }
+    let error = refused("", &[("BOKI_LIMITS__CONNECTIONS", "0")]);
+    assert!(error.starts_with("environment variable BOKI_LIMITS__CONNECTIONS: limits.connections"), "{error}");
+}
+
+#[test]
+fn a_wrong_variable_is_named() {
+    let error = refused("", &[("BOKI_SERVER__PORT", "1")]);
+    assert!(error.starts_with("environment variable BOKI_SERVER__PORT=1: unknown field `port`, expected one of"), "{error}");
+    let error = refused("", &[("BOKI_LIMITS__RECORD", "big")]);
+    assert!(error.contains("expected a size such as"), "{error}");
+    assert!(refused("", &[("BOKI_WORKER__NAME", "x")]).contains("in the file only"));
+}
+
+#[test]
+fn an_open_address_must_be_asked_for() {
+    let error = load("[server]\nlisten = \"0.0.0.0:2654\"\n", &[]).unwrap_err();
+    assert_eq!(error.code(), "BK0522");
+    assert!(load("[server]\nlisten = \"0.0.0.0:2654\"\ninsecure = true\n", &[]).is_ok());
+}
+
+#[test]
+fn a_missing_file_is_an_error() {
+    let error = Config::load(Some(Path::new("/nonexistent/boki.toml")), []).unwrap_err();
+    assert_eq!(error.code(), "BK0520");
+    assert!(error.to_string().starts_with("cannot read /nonexistent/boki.toml: "));
+}
+
+#[test]
+fn what_is_shown_reads_back_the_same() {
+    let mut config = Config::default();
+    config.server.listen = "127.0.0.1:7".parse().unwrap();
+    config.functions.timeout = Span(std::time::Duration::from_millis(1500));
+    assert_eq!(load(&config.to_toml().unwrap(), &[]).unwrap(), config);
+}
+
+#[test]
+fn the_schema_has_every_key_with_its_documentation() {
+    let schema = Config::schema();
+    let shown: serde_json::Value = serde_json::to_value(Config::default()).unwrap();
+    for (section, keys) in shown.as_object().unwrap() {
+        let property = &schema["properties"][section];
+        assert!(property.is_object(), "section {section}");
+        let Some(keys) = keys.as_object() else { continue };
+        let reference = property["$ref"].as_str().unwrap();
+        let name = reference.rsplit('/').next().unwrap();
+        for key in keys.keys() {
+            let described = &schema["$defs"][name]["properties"][key]["description"];
+            assert!(described.is_string(), "{section}.{key} has no description in the schema");
+        }
+    }
+}
