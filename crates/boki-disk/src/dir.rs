@@ -1,0 +1,178 @@
+//! The data directory: whose it is, that nobody else has it open, and the caller's blobs in it.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bytes::{Buf, Bytes};
+
+use crate::blob;
+use crate::error::{BlobError, DirError};
+use crate::vfs::{RealVfs, Vfs};
+
+const FORMAT: &str = "FORMAT";
+const KNOWN_FORMAT: &str = "boki-data 1\n";
+const LOCK: &str = "LOCK";
+const META: &str = "meta";
+/// Id of the directory (16 bytes), number of the node (2), term (4).
+const META_BYTES: usize = 22;
+
+/// The number of a node that nobody has given one.
+const FIRST_NODE: u16 = 1;
+
+/// What a data directory knows of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Meta {
+    /// Told apart from all other data directories by this.
+    pub id: u128,
+    /// Number of the node it belongs to.
+    pub node: u16,
+    /// How often it has been opened, this time included.
+    pub term: u32,
+}
+
+/// An open data directory. Nobody else can open it while this is.
+#[derive(Debug)]
+pub struct DataDir {
+    vfs: RealVfs,
+    meta: Meta,
+    /// Holds the lock, which ends with the process at the latest.
+    _lock: fs::File,
+}
+
+impl DataDir {
+    /// Opens the data directory, makes it if it is missing or empty, and counts up its term, durably.
+    ///
+    /// # Errors
+    /// [`DirError`].
+    pub fn open(path: impl AsRef<Path>) -> Result<DataDir, DirError> {
+        let path = path.as_ref();
+        make_durably(path)?;
+        let vfs = RealVfs::new(path)?;
+        // Before the lock: a directory of somebody else's is not even given a lock file.
+        let is_ours = check_format(&vfs, path)?;
+        let lock = lock(path)?;
+        let term = |term: u32| {
+            // 4 billion starts; then a new term could not be told from an old one.
+            let exhausted = || BlobError::Damaged { name: META.to_owned(), what: "its term is the last there can be" };
+            term.checked_add(1).ok_or_else(exhausted)
+        };
+        let blob_error = |source| DirError::Blob { path: path.to_owned(), source };
+        let meta = match read_meta(&vfs).map_err(blob_error)? {
+            Some(meta) => Meta { term: term(meta.term).map_err(blob_error)?, ..meta },
+            None if is_ours => return Err(blob_error(BlobError::Damaged { name: META.to_owned(), what: "it is missing" })),
+            None => Meta { id: random_id().map_err(io_error("make an id for", path))?, node: FIRST_NODE, term: 1 },
+        };
+        write_meta(&vfs, &meta).map_err(blob_error)?;
+        if !is_ours {
+            blob::replace(&vfs, FORMAT, KNOWN_FORMAT.as_bytes()).map_err(io_error("write", &path.join(FORMAT)))?;
+        }
+        Ok(DataDir { vfs, meta, _lock: lock })
+    }
+
+    /// What the directory knows of itself.
+    #[must_use]
+    pub fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    /// The directory's files.
+    #[must_use]
+    pub fn vfs(&self) -> RealVfs {
+        self.vfs.clone()
+    }
+
+    /// The blob `name`; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`BlobError`].
+    pub fn read_blob(&self, name: &str) -> Result<Option<Bytes>, BlobError> {
+        blob::read_blob(&self.vfs, name)
+    }
+
+    /// Replaces the blob `name`, durably.
+    ///
+    /// # Errors
+    /// [`BlobError::Io`].
+    pub fn write_blob(&self, name: &str, body: &[u8]) -> Result<(), BlobError> {
+        blob::write_blob(&self.vfs, name, body)
+    }
+}
+
+/// Makes a directory with its parents, so that it is still there after a power cut.
+fn make_durably(path: &Path) -> Result<(), DirError> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    if let Some(parent) = parent {
+        make_durably(parent)?;
+    }
+    match fs::create_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(io_error("make", path)(error)),
+        _ => {}
+    }
+    let parent = parent.unwrap_or(Path::new("."));
+    let synced = fs::File::open(parent).and_then(|dir| dir.sync_all());
+    synced.map_err(io_error("sync", parent))
+}
+
+/// Whether it is a data directory already; an error if it is something else.
+fn check_format(vfs: &RealVfs, path: &Path) -> Result<bool, DirError> {
+    let found = blob::read_file(vfs, FORMAT).map_err(io_error("read", &path.join(FORMAT)))?;
+    if let Some(found) = found {
+        if found == KNOWN_FORMAT.as_bytes() {
+            return Ok(true);
+        }
+        let found = String::from_utf8_lossy(&found[..found.len().min(64)]).into_owned();
+        return Err(DirError::Format { path: path.to_owned(), found, known: KNOWN_FORMAT });
+    }
+    for entry in fs::read_dir(path).map_err(io_error("list", path))? {
+        let name = entry.map_err(io_error("list", path))?.file_name().to_string_lossy().into_owned();
+        // What a first start leaves that did not end, and what file systems and their viewers put there by themselves.
+        let is_harmless = [LOCK, META, "meta.tmp", "FORMAT.tmp", "lost+found"].contains(&name.as_str());
+        if !is_harmless && !name.starts_with('.') {
+            return Err(DirError::Foreign { path: path.to_owned(), found: name });
+        }
+    }
+    Ok(false)
+}
+
+fn lock(path: &Path) -> Result<fs::File, DirError> {
+    let name = path.join(LOCK);
+    let file = fs::OpenOptions::new().write(true).create(true).truncate(false).open(&name);
+    let file = file.map_err(io_error("open", &name))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => Err(DirError::Locked { path: path.to_owned() }),
+        Err(fs::TryLockError::Error(error)) => Err(io_error("lock", &name)(error)),
+    }
+}
+
+fn read_meta(vfs: &RealVfs) -> Result<Option<Meta>, BlobError> {
+    let Some(mut body) = blob::read_blob(vfs, META)? else { return Ok(None) };
+    if body.len() != META_BYTES {
+        return Err(BlobError::Damaged { name: META.to_owned(), what: "it has another length than it should" });
+    }
+    Ok(Some(Meta { id: body.get_u128_le(), node: body.get_u16_le(), term: body.get_u32_le() }))
+}
+
+fn write_meta<V: Vfs>(vfs: &V, meta: &Meta) -> Result<(), BlobError> {
+    let mut body = Vec::with_capacity(META_BYTES);
+    body.extend_from_slice(&meta.id.to_le_bytes());
+    body.extend_from_slice(&meta.node.to_le_bytes());
+    body.extend_from_slice(&meta.term.to_le_bytes());
+    blob::write_blob(vfs, META, &body)
+}
+
+fn random_id() -> io::Result<u128> {
+    let mut id = [0; 16];
+    let got = rustix::rand::getrandom(&mut id, rustix::rand::GetRandomFlags::empty())?;
+    // The kernel gives 256 bytes or less whole.
+    if got == id.len() { Ok(u128::from_le_bytes(id)) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+}
+
+fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DirError {
+    let path: PathBuf = path.to_owned();
+    move |source| DirError::Io { what, path, source }
+}

@@ -1,0 +1,247 @@
+//! What can go wrong, one enum per operation.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why a journal did not open. Nothing was changed on disk.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// What is on disk is not what was written, and cutting back the end would lose what was acknowledged.
+    #[error(
+        "segment {segment}, offset {offset}: {what}; {groups_after} whole groups lie behind it in that file; \
+         nothing was changed"
+    )]
+    Damaged {
+        /// Number of the segment file.
+        segment: u64,
+        /// Where in it, in bytes.
+        offset: u32,
+        /// What is wrong there.
+        what: Damage,
+        /// How many whole groups lie behind it in the same file.
+        groups_after: u64,
+    },
+    /// The record of removed segments is unreadable.
+    #[error(transparent)]
+    Removed(#[from] BlobError),
+    /// The file system refused.
+    #[error("cannot {what} {name}: {source}")]
+    Io {
+        /// What was attempted.
+        what: &'static str,
+        /// On which file, relative to the data directory.
+        name: String,
+        /// The system's word for it.
+        source: io::Error,
+    },
+}
+
+/// What is wrong at a place of a segment file.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Damage {
+    /// The file is not there, and was not removed by this program.
+    #[error("the segment file is missing")]
+    MissingSegment,
+    /// The file's header does not match its checksum, or the file is too short to have one.
+    #[error("the segment's header is damaged")]
+    SegmentHeader,
+    /// The file was made by another version.
+    #[error("the segment is of version {found}, this program reads version {known}")]
+    SegmentVersion {
+        /// The version found.
+        found: u16,
+        /// The one version that is known.
+        known: u16,
+    },
+    /// The file belongs to another data directory.
+    #[error("the segment belongs to another data directory ({found:032x})")]
+    OtherDirectory {
+        /// That directory's id.
+        found: u128,
+    },
+    /// The file's header has another number than the file's name.
+    #[error("the file holds segment {found}")]
+    OtherSegment {
+        /// The number in the header.
+        found: u64,
+    },
+    /// A group should be here and there are only zeros.
+    #[error("group {expected} is missing")]
+    MissingGroup {
+        /// The group that should be here.
+        expected: u64,
+    },
+    /// Bytes that are not a frame, or do not match their checksum.
+    #[error("a frame of group {expected} is damaged")]
+    Frame {
+        /// The group that should be here.
+        expected: u64,
+    },
+    /// A whole frame, of another group than should be here.
+    #[error("group {found} where group {expected} should be")]
+    UnexpectedGroup {
+        /// The group that should be here.
+        expected: u64,
+        /// The group that is.
+        found: u64,
+    },
+    /// A whole frame of another version.
+    #[error("a frame is of version {found}, this program reads version {known}")]
+    FrameVersion {
+        /// The version found.
+        found: u8,
+        /// The one version that is known.
+        known: u8,
+    },
+}
+
+/// Why a group was not written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WriteError {
+    /// There is no room for a further segment. Nothing was written; a later write tries again.
+    #[error("the disk is full")]
+    Full,
+    /// The group is larger than any segment can be. Nothing was written.
+    #[error("a group of {bytes} bytes is larger than a segment can be")]
+    TooLarge {
+        /// Its size with headers.
+        bytes: u64,
+    },
+    /// Writing failed, now or before: what the disk holds of the group is unknown, and every later write fails.
+    #[error("the journal cannot be written until it is opened again: {0}")]
+    Failed(#[source] io::Error),
+}
+
+/// Why bytes of a frame could not be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The segment was removed.
+    #[error("segment {segment} was removed")]
+    Removed {
+        /// Number of the segment file.
+        segment: u64,
+    },
+    /// There is no such segment yet.
+    #[error("segment {segment} does not exist")]
+    NoSuchSegment {
+        /// Number of the segment file.
+        segment: u64,
+    },
+    /// The file system refused.
+    #[error("cannot read {len} bytes at {offset} of segment {segment}: {source}")]
+    Io {
+        /// Number of the segment file.
+        segment: u64,
+        /// Offset, in bytes.
+        offset: u32,
+        /// How many bytes.
+        len: u32,
+        /// The system's word for it.
+        source: io::Error,
+    },
+}
+
+/// Why a segment was not removed. It may be tried again.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RemoveError {
+    /// It is the one being written.
+    #[error("segment {segment} is being written")]
+    Current {
+        /// Number of the segment file.
+        segment: u64,
+    },
+    /// There is no such segment.
+    #[error("segment {segment} does not exist")]
+    NoSuchSegment {
+        /// Number of the segment file.
+        segment: u64,
+    },
+    /// The removal could not be recorded.
+    #[error(transparent)]
+    Record(#[from] BlobError),
+    /// The file system refused to remove the file. It is recorded as removed and goes when the journal is opened again.
+    #[error("cannot remove segment {segment}: {source}")]
+    Io {
+        /// Number of the segment file.
+        segment: u64,
+        /// The system's word for it.
+        source: io::Error,
+    },
+}
+
+/// Why a blob could not be read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BlobError {
+    /// The file is not what was written.
+    #[error("{name} is damaged: {what}")]
+    Damaged {
+        /// The file, relative to the data directory.
+        name: String,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// The file system refused.
+    #[error("cannot {what} {name}: {source}")]
+    Io {
+        /// What was attempted.
+        what: &'static str,
+        /// The file, relative to the data directory.
+        name: String,
+        /// The system's word for it.
+        source: io::Error,
+    },
+}
+
+/// Why a data directory did not open.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DirError {
+    /// Another process has it open.
+    #[error("{} is in use by another process", path.display())]
+    Locked {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// It holds files, but is not a data directory.
+    #[error("{} is not empty and not a data directory: it holds {found}", path.display())]
+    Foreign {
+        /// The directory.
+        path: PathBuf,
+        /// One of the files that do not belong there.
+        found: String,
+    },
+    /// It was made by another version.
+    #[error("{} has the format {found:?}, this program reads {known:?}", path.display())]
+    Format {
+        /// The directory.
+        path: PathBuf,
+        /// The format found.
+        found: String,
+        /// The one format that is known.
+        known: &'static str,
+    },
+    /// One of its own files is unreadable.
+    #[error("{}: {source}", path.display())]
+    Blob {
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong.
+        source: BlobError,
+    },
+    /// The file system refused.
+    #[error("cannot {what} {}: {source}", path.display())]
+    Io {
+        /// What was attempted.
+        what: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// The system's word for it.
+        source: io::Error,
+    },
+}

@@ -1,0 +1,243 @@
+//! Opening a journal: which segments there must be, what is in them, and what of the end was never acknowledged.
+//!
+//! Groups are numbered without a gap, and a segment's header says which is its first. So it is known of every segment but
+//! the last which groups it must hold, removed segments or not, and anything else is damage. Of the last it is not known
+//! where it ends: a group that is not whole is the one that was being written when the power went, provided that nothing
+//! written after it is there. It is dropped as a whole, and zeroed on disk so that no piece of it ever comes back.
+//!
+//! Nothing is changed on disk before everything was read and found good.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+
+use bytes::Bytes;
+
+use crate::error::{Damage, OpenError};
+use crate::frame::{BLOCK_BYTES, Checksum, to_blocks};
+use crate::journal::{JournalConfig, Location, SegmentInfo};
+use crate::removed::Removed;
+use crate::scan::SegmentScan;
+use crate::segment::{self, DIR, FileKind, SegmentHeader};
+use crate::vfs::{Vfs, VfsFile};
+
+/// A frame found when a journal was opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FrameRef {
+    /// As it was written.
+    pub kind: u8,
+    /// Where its body is.
+    pub location: Location,
+    /// As it was written. Shares memory with the other frames of its group.
+    pub body: Bytes,
+}
+
+/// The remains of a write that was under way when the process or the machine stopped: nothing that was acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TornTail {
+    /// The segment.
+    pub segment: u64,
+    /// Where in it the remains started.
+    pub offset: u32,
+    /// How far they reached.
+    pub bytes: u64,
+}
+
+/// What opening found, with the end put in order.
+pub(crate) struct Recovered<F> {
+    pub(crate) segments: BTreeMap<u64, SegmentInfo>,
+    pub(crate) removed: Removed,
+    /// Whether `removed` is on disk.
+    pub(crate) is_recorded: bool,
+    pub(crate) next_group: u64,
+    /// The last segment's file; none if the journal is new.
+    pub(crate) last: Option<F>,
+    pub(crate) torn: Option<TornTail>,
+}
+
+/// Reads the journal, gives every frame to `visit`, and puts the end in order.
+pub(crate) fn recover<V: Vfs>(
+    vfs: &V,
+    config: &JournalConfig,
+    visit: &mut dyn FnMut(FrameRef),
+) -> Result<Recovered<V::File>, OpenError> {
+    vfs.create_dir(DIR).map_err(io_error("make", DIR))?;
+    let files = list(vfs)?;
+    let known = Removed::load(vfs, config.directory)?;
+    let is_recorded = known.is_some();
+    let removed = known.unwrap_or_else(|| Removed::none(config.directory));
+    let headers = read_headers(vfs, config, &files, &removed, is_recorded)?;
+
+    let checksum = Checksum::new(config.directory);
+    let mut segments = BTreeMap::new();
+    let mut next_group = 1;
+    let mut torn = None;
+    let mut last = None;
+    let last_number = headers.keys().next_back().copied();
+    for (number, header) in &headers {
+        let name = segment::file_name(*number);
+        let file = vfs.open(&name).map_err(io_error("open", &name))?;
+        let is_last = Some(*number) == last_number;
+        if is_last {
+            // What a process left behind that was killed while it wrote may be in memory only, and after a sync that failed
+            // memory may even hold what the disk will never have. What is delivered must be on the disk.
+            file.sync_data().map_err(io_error("sync", &name))?;
+            file.forget_cached().map_err(io_error("read", &name))?;
+        }
+        let end = if is_last { None } else { end_of(*number, &headers, &removed) };
+        let mut scan = SegmentScan::new(&file, *number, checksum).map_err(io_error("read", &name))?;
+        next_group = read_groups(&mut scan, header, end, visit)?;
+        if is_last {
+            let rest = scan.rest(next_group).map_err(io_error("read", &name))?;
+            torn = rest.dirty_to.map(|to| TornTail {
+                segment: *number,
+                offset: offset_of(scan.at()),
+                bytes: to - scan.at(),
+            });
+        }
+        let (used_bytes, bytes) = (scan.at(), scan.file_bytes());
+        segments.insert(
+            *number,
+            SegmentInfo { number: *number, first_group: header.first_group, used_bytes, bytes },
+        );
+        last = Some(file);
+    }
+
+    tidy(vfs, &files, &removed)?;
+    if let (Some(torn), Some(file)) = (torn, &last) {
+        let from = u64::from(torn.offset);
+        segment::zero(file, from, to_blocks(from + torn.bytes), &|| false)
+            .and_then(|()| file.sync_data())
+            .map_err(io_error("cut back", &segment::file_name(torn.segment)))?;
+    }
+    Ok(Recovered { segments, removed, is_recorded, next_group, last, torn })
+}
+
+struct Files {
+    segments: BTreeSet<u64>,
+    leftovers: Vec<String>,
+}
+
+fn list<V: Vfs>(vfs: &V) -> Result<Files, OpenError> {
+    let mut files = Files { segments: BTreeSet::new(), leftovers: Vec::new() };
+    for name in vfs.list(DIR).map_err(io_error("list", DIR))? {
+        match FileKind::of(&name) {
+            FileKind::Segment(number) => drop(files.segments.insert(number)),
+            FileKind::Leftover => files.leftovers.push(format!("{DIR}/{name}")),
+            FileKind::Other => {}
+        }
+    }
+    Ok(files)
+}
+
+/// Headers of all segments that were not removed, after making sure that none is missing and each starts with the group
+/// that follows the one before it.
+fn read_headers<V: Vfs>(
+    vfs: &V,
+    config: &JournalConfig,
+    files: &Files,
+    removed: &Removed,
+    is_recorded: bool,
+) -> Result<BTreeMap<u64, SegmentHeader>, OpenError> {
+    let mut headers: BTreeMap<u64, SegmentHeader> = BTreeMap::new();
+    // The segment being written is never removed: if anything was written, there is one behind all removed ones.
+    let end = files.segments.last().copied().max(Some(removed.last() + 1)).unwrap_or(1);
+    if !is_recorded && files.segments.is_empty() {
+        return Ok(headers);
+    }
+    let mut least = 1;
+    let mut number = 1;
+    while number <= end {
+        let damaged = |what| damaged(number, 0, what, 0);
+        let mut fits = |first_group: u64| {
+            let expected = std::mem::replace(&mut least, first_group);
+            let fits = if number == 1 { first_group == expected } else { first_group >= expected };
+            if !fits {
+                return Err(damaged(Damage::UnexpectedGroup { expected, found: first_group }));
+            }
+            Ok(())
+        };
+        if let Some(range) = removed.starting_at(number) {
+            fits(range.first_group)?;
+            number = range.to + 1;
+            continue;
+        }
+        if !files.segments.contains(&number) {
+            return Err(damaged(Damage::MissingSegment));
+        }
+        let name = segment::file_name(number);
+        let file = vfs.open(&name).map_err(io_error("open", &name))?;
+        let mut block = vec![0; BLOCK_BYTES];
+        match file.read_at(&mut block, 0) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(damaged(Damage::SegmentHeader)),
+            other => other.map_err(io_error("read", &name))?,
+        }
+        let header = SegmentHeader::decode(&block, config.directory, number).map_err(damaged)?;
+        fits(header.first_group)?;
+        headers.insert(number, header);
+        number += 1;
+    }
+    Ok(headers)
+}
+
+/// The first group that is not in segment `number` any more: what follows it says so, be it there or removed.
+fn end_of(number: u64, headers: &BTreeMap<u64, SegmentHeader>, removed: &Removed) -> Option<u64> {
+    let next = number + 1;
+    let header = headers.get(&next).map(|header| header.first_group);
+    header.or_else(|| removed.starting_at(next).map(|range| range.first_group))
+}
+
+/// Gives the frames of a segment to `visit`, up to the group `end`, or, if that is not known, to where they stop.
+/// Returns the number of the next group.
+fn read_groups<F: VfsFile>(
+    scan: &mut SegmentScan<'_, F>,
+    header: &SegmentHeader,
+    end: Option<u64>,
+    visit: &mut dyn FnMut(FrameRef),
+) -> Result<u64, OpenError> {
+    let name = segment::file_name(header.number);
+    let mut next = header.first_group;
+    while Some(next) != end {
+        match scan.next_group(next).map_err(io_error("read", &name))? {
+            Ok(group) => {
+                for (kind, body) in group.frames {
+                    let offset = offset_of(group.at + body.start as u64);
+                    let location = Location { segment: header.number, offset };
+                    visit(FrameRef { kind, location, body: group.bytes.slice(body) });
+                }
+                next += 1;
+            }
+            Err(what) => {
+                let groups_after = scan.rest(next).map_err(io_error("read", &name))?.groups;
+                if end.is_some() || groups_after > 0 {
+                    return Err(damaged(header.number, scan.at(), what, groups_after));
+                }
+                break;
+            }
+        }
+    }
+    Ok(next)
+}
+
+/// Removes what did not end, and removed segments whose file is still there.
+fn tidy<V: Vfs>(vfs: &V, files: &Files, removed: &Removed) -> Result<(), OpenError> {
+    let dead = files.segments.iter().filter(|number| removed.contains(**number));
+    let names = dead.map(|number| segment::file_name(*number)).chain(files.leftovers.iter().cloned());
+    for name in names {
+        vfs.remove(&name).map_err(io_error("remove", &name))?;
+    }
+    Ok(())
+}
+
+/// Segment files are at most 4 GiB long (`journal` sees to it), so this only limits what a report can say of a longer one.
+fn offset_of(at: u64) -> u32 {
+    u32::try_from(at).unwrap_or(u32::MAX)
+}
+
+fn damaged(segment: u64, at: u64, what: Damage, groups_after: u64) -> OpenError {
+    OpenError::Damaged { segment, offset: offset_of(at), what, groups_after }
+}
+
+pub(crate) fn io_error(what: &'static str, name: &str) -> impl FnOnce(io::Error) -> OpenError {
+    let name = name.to_owned();
+    move |source| OpenError::Io { what, name, source }
+}

@@ -1,0 +1,226 @@
+//! The segment file: its name, its header, and how a fresh one is made. Frames are `frame`'s subject.
+//!
+//! A segment is a header in a block of its own, then groups. Its file is as long as it will ever be from the start, and
+//! filled with zeros, because then a sync has nothing to write but the data: no length, no block map.
+//!
+//! | offset | bytes | field |
+//! |---|---|---|
+//! | 0 | 8 | magic `"BOKISEG1"` |
+//! | 8 | 4 | CRC-32C over everything behind this field |
+//! | 12 | 2 | version, 1 |
+//! | 14 | 2 | 0 |
+//! | 16 | 16 | id of the data directory |
+//! | 32 | 8 | number of the segment, from 1 |
+//! | 40 | 8 | number of its first group: all groups before it are in earlier segments |
+//! | 48 | 8 | when it was made, microseconds since 1970 |
+//! | 56 | 8 | 0 |
+//! | 64 | 4032 | 0 |
+//! | 4096 | – | groups |
+
+use std::io;
+
+use crate::error::Damage;
+use crate::frame::{BLOCK_BYTES, crc32c, to_blocks};
+use crate::vfs::{Vfs, VfsFile};
+
+/// The directory of segments.
+pub(crate) const DIR: &str = "seg";
+
+/// Where the first group of a segment is.
+pub(crate) const FIRST_GROUP_AT: u64 = BLOCK_BYTES as u64;
+
+const MAGIC: [u8; 8] = *b"BOKISEG1";
+const VERSION: u16 = 1;
+const HEADER_BYTES: usize = 64;
+
+const CRC_AT: usize = 8;
+const COVERED_AT: usize = 12;
+const DIRECTORY_AT: usize = 16;
+const NUMBER_AT: usize = 32;
+const FIRST_GROUP_FIELD_AT: usize = 40;
+const CREATED_AT: usize = 48;
+const RESERVED_AT: usize = 56;
+
+const _: () = assert!(DIRECTORY_AT + size_of::<u128>() == NUMBER_AT);
+const _: () = assert!(CREATED_AT + size_of::<u64>() == RESERVED_AT);
+const _: () = assert!(RESERVED_AT + size_of::<u64>() == HEADER_BYTES && HEADER_BYTES <= BLOCK_BYTES);
+
+/// How much is zeroed with one write.
+const ZEROS_BYTES: usize = 1 << 20;
+
+/// What a segment's file says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SegmentHeader {
+    pub(crate) directory: u128,
+    pub(crate) number: u64,
+    pub(crate) first_group: u64,
+    pub(crate) created_us: u64,
+}
+
+impl SegmentHeader {
+    /// The first block of the file.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = vec![0; BLOCK_BYTES];
+        out[..CRC_AT].copy_from_slice(&MAGIC);
+        out[COVERED_AT..COVERED_AT + 2].copy_from_slice(&VERSION.to_le_bytes());
+        out[DIRECTORY_AT..NUMBER_AT].copy_from_slice(&self.directory.to_le_bytes());
+        out[NUMBER_AT..FIRST_GROUP_FIELD_AT].copy_from_slice(&self.number.to_le_bytes());
+        out[FIRST_GROUP_FIELD_AT..CREATED_AT].copy_from_slice(&self.first_group.to_le_bytes());
+        out[CREATED_AT..RESERVED_AT].copy_from_slice(&self.created_us.to_le_bytes());
+        let checksum = crc32c(&out[COVERED_AT..HEADER_BYTES]);
+        out[CRC_AT..COVERED_AT].copy_from_slice(&checksum.to_le_bytes());
+        out
+    }
+
+    /// Reads and judges a header that should be of segment `number` of `directory`.
+    pub(crate) fn decode(bytes: &[u8], directory: u128, number: u64) -> Result<SegmentHeader, Damage> {
+        let bytes = bytes.get(..HEADER_BYTES).ok_or(Damage::SegmentHeader)?;
+        let field = |at: usize| {
+            let mut field = [0; 8];
+            field.copy_from_slice(&bytes[at..at + 8]);
+            u64::from_le_bytes(field)
+        };
+        let checksum = crc32c(&bytes[COVERED_AT..]).to_le_bytes();
+        if bytes[..CRC_AT] != MAGIC || bytes[CRC_AT..COVERED_AT] != checksum {
+            return Err(Damage::SegmentHeader);
+        }
+        let version = u16::from_le_bytes([bytes[COVERED_AT], bytes[COVERED_AT + 1]]);
+        if version != VERSION {
+            return Err(Damage::SegmentVersion { found: version, known: VERSION });
+        }
+        let found = u128::from(field(DIRECTORY_AT)) | u128::from(field(DIRECTORY_AT + 8)) << 64;
+        if found != directory {
+            return Err(Damage::OtherDirectory { found });
+        }
+        let header = SegmentHeader {
+            directory,
+            number: field(NUMBER_AT),
+            first_group: field(FIRST_GROUP_FIELD_AT),
+            created_us: field(CREATED_AT),
+        };
+        if header.number != number {
+            return Err(Damage::OtherSegment { found: header.number });
+        }
+        Ok(header)
+    }
+}
+
+/// Name of a segment's file.
+pub(crate) fn file_name(number: u64) -> String {
+    format!("{DIR}/{number:016}.log")
+}
+
+/// Name of a segment's file until it is in use.
+pub(crate) fn fresh_file_name(number: u64) -> String {
+    format!("{DIR}/{number:016}.new")
+}
+
+/// What a file in the directory of segments is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FileKind {
+    /// A segment.
+    Segment(u64),
+    /// Left over from something that did not end: to be removed.
+    Leftover,
+    /// Not ours, or the record of removed segments.
+    Other,
+}
+
+impl FileKind {
+    pub(crate) fn of(name: &str) -> FileKind {
+        let number = |stem: &str| stem.parse().ok().filter(|number| *number > 0 && stem == format!("{number:016}"));
+        match name.rsplit_once('.') {
+            Some((stem, "log")) => number(stem).map_or(FileKind::Other, FileKind::Segment),
+            Some((stem, "new")) if number(stem).is_some() => FileKind::Leftover,
+            Some((stem, "tmp")) if stem == crate::removed::FILE => FileKind::Leftover,
+            _ => FileKind::Other,
+        }
+    }
+}
+
+/// Makes a file of `bytes` zeros under the fresh name of segment `number`, durably but for its name. Stops with an
+/// error of kind `Interrupted` when `is_cancelled` says so.
+pub(crate) fn make_zeroed<V: Vfs>(
+    vfs: &V,
+    number: u64,
+    bytes: u64,
+    is_cancelled: &dyn Fn() -> bool,
+) -> io::Result<V::File> {
+    let name = fresh_file_name(number);
+    let file = vfs.create(&name)?;
+    let made = (|| {
+        file.allocate(bytes)?;
+        zero(&file, 0, bytes, is_cancelled)?;
+        file.sync_data()
+    })();
+    match made {
+        Ok(()) => Ok(file),
+        Err(error) => {
+            // Gives back the space; if that fails too, opening the journal again does it.
+            let _ = vfs.remove(&name);
+            Err(error)
+        }
+    }
+}
+
+/// Turns a file of zeros under its fresh name into a segment. Its new name is not durable yet.
+pub(crate) fn name<V: Vfs>(vfs: &V, file: &V::File, header: &SegmentHeader) -> io::Result<()> {
+    file.write_at(&header.encode(), 0)?;
+    file.sync_data()?;
+    vfs.rename(&fresh_file_name(header.number), &file_name(header.number))
+}
+
+/// Writes zeros from `at` to `end`.
+pub(crate) fn zero<F: VfsFile>(file: &F, at: u64, end: u64, is_cancelled: &dyn Fn() -> bool) -> io::Result<()> {
+    let zeros = vec![0; ZEROS_BYTES.min(usize::try_from(end - at).unwrap_or(ZEROS_BYTES))];
+    let mut at = at;
+    while at < end {
+        if is_cancelled() {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        let len = usize::try_from(end - at).unwrap_or(ZEROS_BYTES).min(zeros.len());
+        file.write_at(&zeros[..len], at)?;
+        at += len as u64;
+    }
+    Ok(())
+}
+
+/// How long a segment's file must be to hold a group of `group_bytes`, and is at the least.
+pub(crate) fn file_bytes(segment_bytes: u64, group_bytes: u64) -> u64 {
+    to_blocks(segment_bytes.max(FIRST_GROUP_AT + group_bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_flipped_bit_of_a_header_is_noticed() {
+        let header = SegmentHeader { directory: 77, number: 3, first_group: 12, created_us: 5 };
+        let mut block = header.encode();
+        assert_eq!(SegmentHeader::decode(&block, 77, 3), Ok(header));
+        for bit in 0..HEADER_BYTES * 8 {
+            block[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(SegmentHeader::decode(&block, 77, 3), Err(Damage::SegmentHeader), "bit {bit}");
+            block[bit / 8] ^= 1 << (bit % 8);
+        }
+    }
+
+    #[test]
+    fn a_header_of_another_directory_or_number_is_refused() {
+        let block = SegmentHeader { directory: 77, number: 3, first_group: 12, created_us: 5 }.encode();
+        assert_eq!(SegmentHeader::decode(&block, 78, 3), Err(Damage::OtherDirectory { found: 77 }));
+        assert_eq!(SegmentHeader::decode(&block, 77, 4), Err(Damage::OtherSegment { found: 3 }));
+        assert_eq!(SegmentHeader::decode(&[], 77, 4), Err(Damage::SegmentHeader));
+    }
+
+    #[test]
+    fn only_our_names_are_segments() {
+        assert_eq!(FileKind::of("0000000000000042.log"), FileKind::Segment(42));
+        assert_eq!(FileKind::of("0000000000000042.new"), FileKind::Leftover);
+        assert_eq!(FileKind::of("removed.tmp"), FileKind::Leftover);
+        for other in ["42.log", "0000000000000000.log", "+000000000000042.log", "removed", ".DS_Store", "a.log"] {
+            assert_eq!(FileKind::of(other), FileKind::Other, "{other}");
+        }
+    }
+}

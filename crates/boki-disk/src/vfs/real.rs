@@ -1,0 +1,131 @@
+//! The operating system's files: buffered writes and `fdatasync` (`docs/disk-io.md` says why).
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustix::fs::{Advice, FallocateFlags};
+
+use super::{Vfs, VfsFile};
+use crate::error::DirError;
+
+/// A directory of the operating system's.
+#[derive(Clone, Debug)]
+pub struct RealVfs {
+    root: Arc<PathBuf>,
+}
+
+impl RealVfs {
+    /// The directory `root`, which must exist.
+    ///
+    /// # Errors
+    /// [`DirError::Io`] if it cannot be entered.
+    pub fn new(root: impl AsRef<Path>) -> Result<RealVfs, DirError> {
+        let root = root.as_ref();
+        let failed = |source| DirError::Io { what: "open the data directory", path: root.to_owned(), source };
+        fs::read_dir(root).map_err(failed)?;
+        Ok(RealVfs { root: Arc::new(root.to_owned()) })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+}
+
+impl Vfs for RealVfs {
+    type File = RealFile;
+
+    fn create_dir(&self, dir: &str) -> io::Result<()> {
+        match fs::create_dir(self.path(dir)) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            other => other,
+        }
+    }
+
+    fn create(&self, name: &str) -> io::Result<RealFile> {
+        let file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(true).open(self.path(name))?;
+        Ok(RealFile { file })
+    }
+
+    fn open(&self, name: &str) -> io::Result<RealFile> {
+        let file = fs::OpenOptions::new().read(true).write(true).open(self.path(name))?;
+        Ok(RealFile { file })
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.path(name))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.path(from), self.path(to))
+    }
+
+    fn list(&self, dir: &str) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(self.path(dir))? {
+            let entry = entry?;
+            if !entry.file_type()?.is_dir() {
+                names.push(entry.file_name().to_string_lossy().into_owned());
+            }
+        }
+        Ok(names)
+    }
+
+    fn sync_dir(&self, dir: &str) -> io::Result<()> {
+        fs::File::open(self.path(dir))?.sync_all()
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        let stat = rustix::fs::statvfs(self.root.as_path())?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    fn wall_us(&self) -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+    }
+
+    fn background(&self, work: Box<dyn FnOnce() + Send>) -> io::Result<Option<JoinHandle<()>>> {
+        std::thread::Builder::new().name("boki-prepare".into()).spawn(work).map(Some)
+    }
+}
+
+/// An open file of the operating system's.
+#[derive(Debug)]
+pub struct RealFile {
+    file: fs::File,
+}
+
+impl VfsFile for RealFile {
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.file.write_all_at(bytes, offset)
+    }
+
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        self.file.read_exact_at(bytes, offset)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), 0, len) {
+            // A file system without it: zeros are written into the file anyway, and take the space then.
+            Err(rustix::io::Errno::OPNOTSUPP) => self.file.set_len(len),
+            other => other.map_err(io::Error::from),
+        }
+    }
+
+    fn forget_cached(&self) -> io::Result<()> {
+        rustix::fs::fadvise(&self.file, 0, None, Advice::DontNeed).map_err(io::Error::from)
+    }
+}
