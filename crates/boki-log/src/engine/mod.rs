@@ -28,7 +28,7 @@ use pending::{Pending, PendingAppends};
 use waiting::Waiting;
 
 /// Names an operation until it is answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OpId(pub u64);
 
 /// How an engine is set up.

@@ -1,0 +1,211 @@
+//! The log thread: owns the journal, writes what gathered as one group after the other, and lets time pass for reads that
+//! wait.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+
+use boki_disk::vfs::RealVfs;
+use boki_disk::{DataDir, Frame, Journal, JournalConfig, Location, WriteError};
+use boki_log::machine::{Machine, MachineConfig, WriteFrame};
+use boki_log::storage::FramePlace;
+use boki_log::{NodeId, Term};
+use parking_lot::MutexGuard;
+
+use crate::clock::{Clock, wall_us};
+use crate::config::{Durability, NodeConfig, OpenError};
+use crate::node::{Shared, State};
+use crate::reclaim::{self, CHECKPOINT};
+use crate::status::Writable;
+
+/// How many bytes of records one group holds, about. Larger groups gain nothing: the disk is at its best from about
+/// 256 KiB on, and whoever waits for the first record of a group waits for its last.
+const GROUP_BYTES: usize = 1 << 20;
+
+/// What opening a data directory gives.
+pub(crate) struct Opened {
+    pub(crate) machine: Machine,
+    pub(crate) journal: Journal<RealVfs>,
+    pub(crate) directory: DataDir,
+    pub(crate) clock: Clock,
+    pub(crate) checkpoint_bytes: u64,
+}
+
+/// Opens the data directory and reads back what is in it.
+pub(crate) fn open(config: &NodeConfig) -> Result<Opened, OpenError> {
+    let directory = DataDir::open(&config.data)?;
+    let clock = Clock::new();
+    let node = NodeId(directory.meta().node);
+    let term = Term(directory.meta().term);
+    let mut machine = Machine::new(MachineConfig::alone(node, term, config.limits.clone(), config.cache_bytes));
+    let mut checkpoint_bytes = 0;
+    if let Some(checkpoint) = directory.read_blob(CHECKPOINT)? {
+        checkpoint_bytes = checkpoint.len() as u64;
+        machine.recover_checkpoint(&checkpoint).map_err(OpenError::Checkpoint)?;
+    }
+    let defaults = JournalConfig::new(directory.meta().id);
+    let journal_config = JournalConfig {
+        segment_bytes: config.segment_bytes,
+        first_segment_bytes: defaults.first_segment_bytes.min(config.segment_bytes),
+        sync: config.durability == Durability::Fsync,
+        ..defaults
+    };
+    let mut damaged = None;
+    let journal = Journal::open(directory.vfs(), journal_config, &mut |frame| {
+        let place = FramePlace { segment: frame.location.segment, offset: frame.location.offset };
+        if damaged.is_none()
+            && let Err(damage) = machine.recover_frame(frame.kind, place, &frame.body)
+        {
+            damaged = Some(OpenError::Damaged { segment: place.segment, offset: place.offset, damage });
+        }
+    })?;
+    if let Some(damaged) = damaged {
+        return Err(damaged);
+    }
+    if let Some(torn) = journal.torn_tail() {
+        tracing::info!(?torn, "the remains of an interrupted write were cut off; nothing acknowledged was in it");
+    }
+    machine.start(clock.now_us());
+    Ok(Opened { machine, journal, directory, clock, checkpoint_bytes })
+}
+
+/// Starts the log thread.
+pub(crate) fn spawn(
+    shared: Arc<Shared>,
+    journal: Journal<RealVfs>,
+    directory: DataDir,
+) -> Result<JoinHandle<()>, OpenError> {
+    std::thread::Builder::new()
+        .name("boki-log".into())
+        .spawn(move || {
+            LogThread { directory: Arc::new(directory), current: 0, locations: Vec::new(), shared, journal }.run();
+        })
+        .map_err(OpenError::Thread)
+}
+
+struct LogThread {
+    shared: Arc<Shared>,
+    journal: Journal<RealVfs>,
+    /// Keeps the directory locked.
+    directory: Arc<DataDir>,
+    /// The segment written last.
+    current: u64,
+    locations: Vec<Location>,
+}
+
+impl LogThread {
+    fn run(mut self) {
+        self.note_segments();
+        while let Some(frames) = self.next_group() {
+            self.write(frames);
+        }
+    }
+
+    /// Waits for something to write; `None` when the node stops and everything is written.
+    fn next_group(&mut self) -> Option<Vec<WriteFrame>> {
+        let shared = Arc::clone(&self.shared);
+        let mut state = shared.state.lock();
+        loop {
+            if !state.superfluous.is_empty() {
+                let segments = std::mem::take(&mut state.superfluous);
+                drop(state);
+                self.remove(&segments);
+                state = shared.state.lock();
+            }
+            let now_us = shared.clock.now_us();
+            if state.machine.next_timer().is_some_and(|at| at <= now_us) {
+                state.machine.tick(now_us);
+                shared.settle(state);
+                state = shared.state.lock();
+            }
+            let frames = state.machine.take_writes(now_us, wall_us(), GROUP_BYTES);
+            if !frames.is_empty() {
+                return Some(frames);
+            }
+            if state.stopping {
+                return None;
+            }
+            sleep(&shared, &mut state);
+        }
+    }
+
+    fn write(&mut self, frames: Vec<WriteFrame>) {
+        let bytes: usize = frames.iter().flat_map(|frame| &frame.parts).map(bytes::Bytes::len).sum();
+        let frames: Vec<Frame> = frames.into_iter().map(|WriteFrame { kind, parts }| Frame { kind, parts }).collect();
+        self.locations.clear();
+        let result = self.journal.write(&frames, &mut self.locations);
+        let shared = Arc::clone(&self.shared);
+        let now_us = shared.clock.now_us();
+        let mut state = shared.state.lock();
+        match result {
+            Ok(()) => {
+                let places: Vec<FramePlace> = self.locations.iter().map(place_of).collect();
+                state.writable = Writable::Yes;
+                state.machine.written(now_us, &places);
+                shared.written_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+                shared.groups.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(WriteError::Full) => {
+                if state.writable != Writable::DiskFull {
+                    tracing::error!("the disk is full: appends are refused until there is room");
+                }
+                state.writable = Writable::DiskFull;
+                state.machine.write_refused(now_us);
+            }
+            Err(error) => {
+                let reason = error.to_string();
+                tracing::error!(%reason, "the log cannot be written any more: appends are refused until a restart");
+                state.machine.write_failed(now_us, &reason);
+                state.writable = Writable::Failed { reason };
+            }
+        }
+        let died = state.machine.take_died();
+        shared.settle(state);
+        let rolled = self.locations.last().is_some_and(|last| last.segment != self.current);
+        if let Some(last) = self.locations.last() {
+            self.current = last.segment;
+        }
+        if rolled {
+            self.note_segments();
+        }
+        if died || rolled {
+            reclaim::start(&self.shared, &self.directory, self.current);
+        }
+    }
+
+    fn remove(&mut self, segments: &[u64]) {
+        let mut removed = Vec::with_capacity(segments.len());
+        for segment in segments {
+            match self.journal.remove_segment(*segment) {
+                Ok(()) => removed.push(*segment),
+                Err(error) => tracing::warn!(segment, %error, "a segment could not be removed"),
+            }
+        }
+        self.shared.state.lock().machine.forget_segments(&removed);
+        self.note_segments();
+    }
+
+    fn note_segments(&self) {
+        let segments = self.journal.segments();
+        let mut state = self.shared.state.lock();
+        state.segments = segments.len() as u64;
+        state.disk_bytes = segments.iter().map(|segment| segment.bytes).sum();
+    }
+}
+
+/// Sleeps until there may be something to do.
+fn sleep(shared: &Shared, state: &mut MutexGuard<'_, State>) {
+    let until_us = state.machine.next_timer();
+    state.asleep = Some(until_us);
+    match until_us {
+        None => shared.wake.wait(state),
+        Some(at_us) => {
+            shared.wake.wait_until(state, shared.clock.instant(at_us));
+        }
+    }
+    state.asleep = None;
+}
+
+fn place_of(location: &Location) -> FramePlace {
+    FramePlace { segment: location.segment, offset: location.offset }
+}

@@ -1,0 +1,402 @@
+//! The node: operations in, replies out.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+
+use boki_disk::vfs::RealVfs;
+use boki_disk::{JournalReader, ReadError};
+use boki_log::batch::RecordBody;
+use boki_log::engine::{Body, Fetch, FetchedRecord, OpId, Outcome};
+use boki_log::index::Index;
+use boki_log::machine::Machine;
+use boki_log::op::{Append, Appended, Op, Read, Records, Reply, SetAux, Tags, TagsReply, Tail, TailReply};
+use boki_log::storage::Place;
+use boki_log::{BookId, Limits, LogError, Position, Seq};
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use tokio::sync::oneshot;
+
+use crate::clock::Clock;
+use crate::config::{NodeConfig, OpenError};
+use crate::log_thread;
+use crate::reply::{OneShot, ReplySink};
+use crate::status::{Status, Writable};
+
+/// The log of one process. Clones share it.
+#[derive(Clone)]
+pub struct Node {
+    shared: Arc<Shared>,
+}
+
+/// What the callers' threads and the log thread share.
+pub(crate) struct Shared {
+    pub(crate) config: NodeConfig,
+    pub(crate) clock: Clock,
+    pub(crate) reader: JournalReader<RealVfs>,
+    pub(crate) state: Mutex<State>,
+    /// Wakes the log thread.
+    pub(crate) wake: Condvar,
+    pub(crate) written_bytes: AtomicU64,
+    pub(crate) groups: AtomicU64,
+    log_thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+pub(crate) struct State {
+    pub(crate) machine: Machine,
+    asked: HashMap<OpId, Asked>,
+    next_op: u64,
+    pub(crate) writable: Writable,
+    /// Whether the log thread sleeps, and until when at the latest.
+    pub(crate) asleep: Option<Option<u64>>,
+    pub(crate) stopping: bool,
+    /// Segments that a checkpoint has made superfluous: the log thread removes them.
+    pub(crate) superfluous: Vec<u64>,
+    /// A checkpoint is being made.
+    pub(crate) reclaiming: bool,
+    /// Size of the last checkpoint.
+    pub(crate) checkpoint_bytes: u64,
+    pub(crate) segments: u64,
+    pub(crate) disk_bytes: u64,
+}
+
+/// Who asked for an operation.
+struct Asked {
+    sink: Arc<dyn ReplySink>,
+    corr: u64,
+    is_append: bool,
+}
+
+/// An outcome on its way to who asked, with the places of bodies that are not in memory.
+pub(crate) struct Delivery {
+    sink: Arc<dyn ReplySink>,
+    corr: u64,
+    outcome: Delivered,
+}
+
+enum Delivered {
+    Done(Result<Reply, LogError>),
+    Fetch(Vec<(FetchedRecord, Placed)>, Position),
+}
+
+/// A record's body, or where it lies on disk.
+enum Placed {
+    Here(RecordBody),
+    At(Place),
+}
+
+impl Node {
+    /// Opens the log in `config.data`, or makes it. Blocks while it reads what is there.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(config: NodeConfig) -> Result<Node, OpenError> {
+        let opened = log_thread::open(&config)?;
+        let shared = Arc::new(Shared {
+            clock: opened.clock,
+            reader: opened.journal.reader(),
+            state: Mutex::new(State {
+                machine: opened.machine,
+                asked: HashMap::new(),
+                next_op: 0,
+                writable: Writable::Yes,
+                asleep: None,
+                stopping: false,
+                superfluous: Vec::new(),
+                reclaiming: false,
+                checkpoint_bytes: opened.checkpoint_bytes,
+                segments: 0,
+                disk_bytes: 0,
+            }),
+            wake: Condvar::new(),
+            written_bytes: AtomicU64::new(0),
+            groups: AtomicU64::new(0),
+            log_thread: Mutex::new(None),
+            config,
+        });
+        let thread = log_thread::spawn(Arc::clone(&shared), opened.journal, opened.directory)?;
+        *shared.log_thread.lock() = Some(thread);
+        Ok(Node { shared })
+    }
+
+    /// Starts an operation; its result goes to `sink` under `corr`. A read that need not wait is answered before this
+    /// returns.
+    pub fn submit(&self, op: Op, sink: &Arc<dyn ReplySink>, corr: u64) -> OpId {
+        let is_append = matches!(op, Op::Append(_));
+        let now_us = self.shared.clock.now_us();
+        let mut state = self.shared.state.lock();
+        let id = OpId(state.next_op);
+        state.next_op += 1;
+        state.asked.insert(id, Asked { sink: Arc::clone(sink), corr, is_append });
+        match state.refuse(&op) {
+            Some(error) => {
+                state.asked.remove(&id);
+                drop(state);
+                sink.reply(corr, Err(error));
+                sink.flush();
+            }
+            None => {
+                state.machine.submit(now_us, id, op);
+                self.shared.settle(state);
+            }
+        }
+        id
+    }
+
+    /// Gives up a read that waits: it gets no reply. No effect on anything else.
+    pub fn cancel(&self, op: OpId) {
+        let mut state = self.shared.state.lock();
+        if state.asked.get(&op).is_some_and(|asked| !asked.is_append) {
+            state.asked.remove(&op);
+            state.machine.cancel(op);
+        }
+    }
+
+    /// Adds a batch. Dropping the future does not take it back.
+    ///
+    /// # Errors
+    /// [`LogError`].
+    pub async fn append(&self, append: Append) -> Result<Appended, LogError> {
+        match self.ask(Op::Append(append)).await? {
+            Reply::Appended(appended) => Ok(appended),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Reads records. Dropping the future gives up the read.
+    ///
+    /// # Errors
+    /// [`LogError`].
+    pub async fn read(&self, read: Read) -> Result<Records, LogError> {
+        match self.ask(Op::Read(read)).await? {
+            Reply::Records(records) => Ok(records),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// The last seq of a book or tag.
+    ///
+    /// # Errors
+    /// [`LogError`].
+    pub async fn tail(&self, tail: Tail) -> Result<TailReply, LogError> {
+        match self.ask(Op::Tail(tail)).await? {
+            Reply::Tail(tail) => Ok(tail),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// The tags of a book that begin with a prefix.
+    ///
+    /// # Errors
+    /// [`LogError`].
+    pub async fn tags(&self, tags: Tags) -> Result<TagsReply, LogError> {
+        match self.ask(Op::Tags(tags)).await? {
+            Reply::Tags(tags) => Ok(tags),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Attaches a cache hint to a record.
+    ///
+    /// # Errors
+    /// [`LogError::NoSuchRecord`], [`LogError::TooLarge`].
+    pub async fn set_aux(&self, set_aux: SetAux) -> Result<(), LogError> {
+        self.ask(Op::SetAux(set_aux)).await.map(|_| ())
+    }
+
+    async fn ask(&self, op: Op) -> Result<Reply, LogError> {
+        let (sink, receiver) = OneShot::new();
+        let id = self.submit(op, &sink, 0);
+        let mut asking = Asking { node: self, id: Some(id), receiver };
+        let result = (&mut asking.receiver).await;
+        asking.id = None;
+        result.unwrap_or(Err(LogError::ShuttingDown))
+    }
+
+    /// What is refused at the door.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.shared.config.limits
+    }
+
+    /// A picture of the node now.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let state = self.shared.state.lock();
+        let engine = state.machine.engine();
+        let counters = engine.map(boki_log::engine::Engine::counters).unwrap_or_default();
+        let index = engine.map(boki_log::engine::Engine::index);
+        Status {
+            durability: self.shared.config.durability,
+            writable: state.writable.clone(),
+            last_seq: index.map_or(0, |index| index.position().0.0.saturating_sub(1)),
+            cuts: index.map_or(0, Index::next_cut),
+            books: index.map_or(0, |index| index.count(BookId::CATALOG)),
+            records: index.map_or(0, Index::live_records),
+            appended: counters.appended,
+            voided: counters.voided,
+            written_bytes: self.shared.written_bytes.load(Ordering::Relaxed),
+            groups: self.shared.groups.load(Ordering::Relaxed),
+            pending: engine.map_or(0, |engine| engine.pending() as u64),
+            waiting: engine.map_or(0, |engine| engine.waiting() as u64),
+            segments: state.segments,
+            disk_bytes: state.disk_bytes,
+            cache_bytes: engine.map_or(0, |engine| engine.cache_bytes() as u64),
+            cache_hits: counters.cache_hits,
+            cache_misses: counters.cache_misses,
+        }
+    }
+
+    /// Refuses new appends, writes out those that wait, answers waiting reads with [`LogError::ShuttingDown`], and closes
+    /// the files. Further calls return when the first has done its work or at once.
+    pub async fn shutdown(&self) {
+        let Some(thread) = self.shared.log_thread.lock().take() else { return };
+        let mut state = self.shared.state.lock();
+        state.stopping = true;
+        state.machine.shut_down(self.shared.clock.now_us());
+        self.shared.settle(state);
+        self.shared.wake.notify_one();
+        let (done, joined) = oneshot::channel();
+        // Joining blocks: it gets a thread of its own.
+        let joiner = std::thread::Builder::new().name("boki-stop".into()).spawn(move || {
+            let _ = thread.join();
+            let _ = done.send(());
+        });
+        if joiner.is_ok() {
+            let _ = joined.await;
+        }
+    }
+
+    pub(crate) fn with_index<T>(&self, f: impl FnOnce(&Index) -> Option<T>) -> Option<T> {
+        self.shared.state.lock().machine.engine().and_then(|engine| f(engine.index()))
+    }
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Node({})", self.shared.config.data.display())
+    }
+}
+
+/// An operation that is awaited; dropping it gives up a read.
+struct Asking<'a> {
+    node: &'a Node,
+    id: Option<OpId>,
+    receiver: oneshot::Receiver<Result<Reply, LogError>>,
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            self.node.cancel(id);
+        }
+    }
+}
+
+impl State {
+    /// Why `op` cannot be done whatever the order says.
+    fn refuse(&self, op: &Op) -> Option<LogError> {
+        let book = match op {
+            Op::Append(append) => append.batch.book(),
+            Op::Read(read) => read.book,
+            Op::Tail(tail) => tail.book,
+            Op::Tags(tags) => tags.book,
+            Op::SetAux(set_aux) => set_aux.book,
+        };
+        let exists = book == BookId::CATALOG
+            || self.machine.engine().is_some_and(|engine| engine.index().contains(BookId::CATALOG, Seq(book.0)));
+        (!exists).then(|| LogError::BookNotFound { name: book.to_string() })
+    }
+
+    /// Takes the outcomes that are there, with whom each is for.
+    fn take_deliveries(&mut self, deliveries: &mut Vec<Delivery>) {
+        let mut fetches = Vec::new();
+        for (id, outcome) in self.machine.take_outcomes() {
+            let Some(Asked { sink, corr, .. }) = self.asked.remove(&id) else { continue };
+            match outcome {
+                Outcome::Done(result) => {
+                    deliveries.push(Delivery { sink, corr, outcome: Delivered::Done(result) });
+                }
+                Outcome::Fetch(fetch) => fetches.push((sink, corr, fetch)),
+            }
+        }
+        for (sink, corr, Fetch { records, position }) in fetches {
+            let placed = records
+                .into_iter()
+                .filter_map(|(known, body)| match body {
+                    Body::Here(body) => Some((known, Placed::Here(body))),
+                    Body::Stored(shard, local) => {
+                        self.machine.find(shard, local).map(|place| (known, Placed::At(place)))
+                    }
+                })
+                .collect();
+            deliveries.push(Delivery { sink, corr, outcome: Delivered::Fetch(placed, position) });
+        }
+    }
+}
+
+impl Shared {
+    /// After a step: wakes the log thread if it has something to do, unlocks, and delivers what has ended.
+    pub(crate) fn settle(&self, mut state: MutexGuard<'_, State>) {
+        let mut deliveries = Vec::new();
+        state.take_deliveries(&mut deliveries);
+        if let Some(until_us) = state.asleep {
+            let earlier = state.machine.next_timer().is_some_and(|at| until_us.is_none_or(|until_us| at < until_us));
+            if state.machine.wants_disk() || earlier {
+                state.asleep = None;
+                drop(state);
+                self.wake.notify_one();
+                return self.deliver(deliveries);
+            }
+        }
+        drop(state);
+        self.deliver(deliveries);
+    }
+
+    pub(crate) fn deliver(&self, deliveries: Vec<Delivery>) {
+        let mut sinks: Vec<Arc<dyn ReplySink>> = Vec::new();
+        for Delivery { sink, corr, outcome } in deliveries {
+            let result = match outcome {
+                Delivered::Done(result) => result,
+                Delivered::Fetch(records, position) => self.fetch(records, position),
+            };
+            sink.reply(corr, result);
+            if sinks.last().is_none_or(|last| !Arc::ptr_eq(last, &sink)) {
+                sinks.push(sink);
+            }
+        }
+        for sink in sinks {
+            sink.flush();
+        }
+    }
+
+    /// Reads the bodies that are not in memory.
+    fn fetch(&self, records: Vec<(FetchedRecord, Placed)>, position: Position) -> Result<Reply, LogError> {
+        let mut whole = Vec::with_capacity(records.len());
+        let mut bytes = 0;
+        for (known, body) in records {
+            let failed = |reason: String| LogError::ReadFailed { seq: known.seq, reason };
+            let body = match body {
+                Placed::Here(body) => body,
+                Placed::At(place) => match self.reader.read(place.segment, place.offset, place.len) {
+                    Ok(bytes) => RecordBody::decode(bytes).map_err(|error| failed(error.to_string()))?,
+                    // Trimmed, and its segment given back, since the index was asked.
+                    Err(ReadError::Removed { .. }) => continue,
+                    Err(error) => return Err(failed(error.to_string())),
+                },
+            };
+            bytes += body.bytes().len();
+            if bytes > self.config.limits.read_bytes && !whole.is_empty() {
+                break;
+            }
+            whole.push(known.with(body));
+        }
+        Ok(Reply::Records(Records { records: whole, position }))
+    }
+}
+
+/// The engine answers each operation with a reply of its kind.
+fn unexpected(reply: &Reply) -> LogError {
+    debug_assert!(false, "a reply of another kind: {reply:?}");
+    LogError::Malformed { reason: "a reply of another kind" }
+}
