@@ -113,7 +113,8 @@ impl WorkerLink {
                 Ok(())
             }
             worker::DRAIN => {
-                if self.shared.dispatch.lock().drain(self.key, Instant::now()) {
+                let mut flushes = Flushes::default();
+                if self.shared.dispatch.lock().send_drain(self.key, Instant::now(), &mut flushes) {
                     expire_later(&self.shared);
                 }
                 Ok(())

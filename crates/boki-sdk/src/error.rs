@@ -78,11 +78,24 @@ pub enum Error {
     /// The client has been closed.
     #[error("the client is closed")]
     Closed,
+    /// A worker offers two functions of the same name.
+    #[error("the worker has two functions {function:?}")]
+    FunctionTwice {
+        /// The name.
+        function: String,
+    },
+    /// The system gives a worker no threads to run on.
+    #[error("the worker's runtime cannot be started: {source}")]
+    Runtime {
+        /// The system's word.
+        source: Arc<io::Error>,
+    },
 }
 
 impl Error {
     /// Every code of this type's own, each with a page in `docs/errors/`.
-    pub const CODES: &[&str] = &["BK0611", "BK0612", "BK0613", "BK0614", "BK0615", "BK0616", "BK0617", "BK0618"];
+    pub const CODES: &[&str] =
+        &["BK0611", "BK0612", "BK0613", "BK0614", "BK0615", "BK0616", "BK0617", "BK0618", "BK0619", "BK0620"];
 
     /// The stable code, as in `docs/errors/`.
     #[must_use]
@@ -98,6 +111,8 @@ impl Error {
             Error::UnexpectedAnswer { .. } => "BK0616",
             Error::Json(_) => "BK0617",
             Error::Closed => "BK0618",
+            Error::FunctionTwice { .. } => "BK0619",
+            Error::Runtime { .. } => "BK0620",
         }
     }
 

@@ -29,7 +29,10 @@ mod book;
 mod call;
 mod client;
 mod connection;
+mod cx;
 mod error;
+mod failure;
+mod function;
 mod in_flight;
 mod options;
 mod payload;
@@ -41,13 +44,18 @@ mod record;
 mod session;
 mod subscription;
 mod tags;
+mod worker;
+mod worker_side;
 
 pub use address::Address;
 pub use append::{Append, Durable, Trim};
 pub use book::{Book, BookInfo};
 pub use call::{Call, CallOutput, Detached, Sent};
 pub use client::{Client, FunctionInfo};
+pub use cx::{ChildCall, ChildSend, Cx};
 pub use error::{Error, Result};
+pub use failure::Failure;
+pub use function::{Function, FunctionSpec, Input, Output, Running};
 pub use in_flight::InFlight;
 pub use options::ConnectOptions;
 pub use payload::{IntoPayload, Json, Payload};
@@ -55,9 +63,19 @@ pub use read::{IntoSeq, Read, Tail};
 pub use record::Record;
 pub use subscription::Subscription;
 pub use tags::{TagPage, Tags};
+pub use worker::Worker;
 
 pub use boki_log::error::Retry;
 pub use boki_log::op::Appended;
 pub use boki_log::{AppendId, BookId, LogError, Position, Seq};
-pub use boki_wire::worker::CallId;
+pub use boki_macros::function;
+pub use boki_wire::worker::{CallId, Level};
 pub use bytes::Bytes;
+
+/// What a function author imports.
+pub mod prelude {
+    pub use crate::{Book, Bytes, Client, Cx, Failure, Input, Json, Output, Position, Seq, Worker};
+
+    /// What a function returns: any error becomes a [`Failure`] with `?`.
+    pub type Result<T, E = Failure> = std::result::Result<T, E>;
+}

@@ -80,7 +80,7 @@ impl Dispatch {
     }
 
     /// A worker takes no more calls; what it has, it finishes. Returns whether any function is left without a worker.
-    pub(crate) fn drain(&mut self, key: WorkerKey, now: Instant) -> bool {
+    fn drain(&mut self, key: WorkerKey, now: Instant) -> bool {
         let Some(worker) = self.workers.get_mut(key) else { return false };
         if std::mem::replace(&mut worker.draining, true) {
             return false;
@@ -89,9 +89,9 @@ impl Dispatch {
         self.withdraw(key, &functions, now)
     }
 
-    /// Tells a worker that no more calls come.
+    /// No more calls for a worker, and it is told so: behind this, no call is on its way. Returns as [`Dispatch::drain`].
     pub(crate) fn send_drain(&mut self, key: WorkerKey, now: Instant, flushes: &mut Flushes) -> bool {
-        if let Some(worker) = self.workers.get(key) {
+        if let Some(worker) = self.workers.get(key).filter(|worker| !worker.draining) {
             worker.link.drain();
             flushes.note(key, &worker.link);
         }

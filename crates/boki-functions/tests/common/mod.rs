@@ -1,0 +1,248 @@
+//! An engine on a log in a temporary directory, and workers that the tests play themselves, frame by frame.
+#![allow(dead_code)]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use boki_functions::{Call, Functions, FunctionsConfig, WorkerLink};
+use boki_log::batch::{BatchBuilder, ReservedTags};
+use boki_log::op::{Ack, Append};
+use boki_log::{BookId, Position, Seq};
+use boki_net::{Close, Config, Connection, Frame, FrameSink, Outbox};
+use boki_node::{Node, NodeConfig};
+use boki_wire::Message;
+use boki_wire::error::ErrorReply;
+use boki_wire::worker::*;
+use bytes::Bytes;
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+
+/// Nothing in these tests takes long: whatever waits longer than this waits for ever.
+pub const LONG: Duration = Duration::from_secs(20);
+
+pub struct Engine {
+    pub functions: Functions,
+    pub node: Node,
+    pub book: BookId,
+    pub data: TempDir,
+}
+
+pub fn config() -> FunctionsConfig {
+    FunctionsConfig {
+        retry_pause: Duration::from_millis(1),
+        retry_pause_max: Duration::from_millis(2),
+        restart_pause: Duration::from_millis(1),
+        restart_pause_max: Duration::from_millis(20),
+        ..FunctionsConfig::default()
+    }
+}
+
+impl Engine {
+    pub async fn start(config: FunctionsConfig) -> Engine {
+        let data = tempfile::tempdir().unwrap();
+        let node = Node::open(NodeConfig { segment_bytes: 1 << 20, ..NodeConfig::new(data.path()) }).unwrap();
+        let book = node.create_book("orders").await.unwrap().id;
+        let functions = Functions::new(node.clone(), config);
+        functions.recover().await.unwrap();
+        Engine { functions, node, book, data }
+    }
+
+    /// The process ends, hard, and another one opens the same log. Returns it with the number of calls that it resumed.
+    pub async fn restart(self, config: FunctionsConfig) -> (Engine, usize) {
+        self.functions.shutdown(Duration::ZERO).await;
+        self.node.shutdown().await;
+        let Engine { functions, node, book, data } = self;
+        drop((functions, node));
+        let node = Node::open(NodeConfig { segment_bytes: 1 << 20, ..NodeConfig::new(data.path()) }).unwrap();
+        let functions = Functions::new(node.clone(), config);
+        let resumed = functions.recover().await.unwrap();
+        (Engine { functions, node, book, data }, resumed)
+    }
+
+    pub fn call(&self, function: &str, input: &str) -> Call {
+        Call {
+            function: function.into(),
+            input: Bytes::copy_from_slice(input.as_bytes()),
+            content_type: "text/plain".into(),
+            book: self.book,
+            position: Position::START,
+            idempotency_key: None,
+            deadline: Some(LONG),
+        }
+    }
+
+    pub fn keyed(&self, function: &str, input: &str, key: &str) -> Call {
+        Call { idempotency_key: Some(key.into()), ..self.call(function, input) }
+    }
+
+    /// Appends a record and returns its seq.
+    pub async fn append(&self) -> Seq {
+        let batch = BatchBuilder::new(self.book).record(vec![], &b"x"[..]).build().unwrap();
+        let append = Append { batch, ack: Ack::Ordered, reserved: ReservedTags::Refused };
+        self.node.append(append).await.unwrap().seq.unwrap()
+    }
+
+    /// Calls in the background.
+    pub fn spawn(
+        &self,
+        call: Call,
+    ) -> tokio::task::JoinHandle<Result<boki_functions::CallReply, boki_functions::CallError>> {
+        let functions = self.functions.clone();
+        tokio::spawn(async move { functions.call(call).await })
+    }
+
+    pub async fn worker(&self, concurrency: u32, functions: &[&str]) -> Worker {
+        Worker::connect(&self.functions, register("test", concurrency, functions)).await
+    }
+}
+
+pub fn register(name: &str, concurrency: u32, functions: &[&str]) -> Register {
+    let spec =
+        |name: &&str| FunctionSpec { name: (*name).into(), description: String::new(), max_attempts: 0, timeout_ms: 0 };
+    let functions = functions.iter().map(spec).collect();
+    Register { worker: name.into(), process: String::new(), concurrency, pid: 0, functions }
+}
+
+/// The engine's end of a worker's connection, as a server has it.
+struct EngineEnd {
+    functions: Functions,
+    outbox: Outbox,
+    link: Option<WorkerLink>,
+}
+
+impl FrameSink for EngineEnd {
+    type Error = ();
+
+    fn frame(&mut self, frame: Frame) -> Result<(), ()> {
+        if let Some(link) = &mut self.link {
+            return link.on_frame(&frame).map_err(|_| ());
+        }
+        let register = Register::decode(&frame.body).map_err(|_| ())?;
+        match self.functions.attach_worker(register, frame.corr, self.outbox.clone()) {
+            Ok(link) => self.link = Some(link),
+            Err(error) => ErrorReply::from(&error).push(&self.outbox, frame.corr),
+        }
+        Ok(())
+    }
+}
+
+/// A worker that a test plays.
+pub struct Worker {
+    pub outbox: Outbox,
+    frames: mpsc::UnboundedReceiver<Frame>,
+}
+
+/// A call that a worker was given.
+#[derive(Debug)]
+pub struct Given {
+    pub corr: u64,
+    pub call: CallId,
+    pub attempt: u32,
+    pub deadline_ms: u32,
+    pub position: Position,
+    pub function: String,
+    pub book_name: String,
+    pub input: String,
+}
+
+impl Worker {
+    /// Connects and registers; the engine's answer is the first frame.
+    pub fn open(functions: &Functions, register: &Register) -> Worker {
+        let (near, far) = tokio::io::duplex(64 << 10);
+        let outbox = Outbox::new(64 << 20);
+        let mut engine_end = EngineEnd { functions: functions.clone(), outbox: outbox.clone(), link: None };
+        tokio::spawn(async move {
+            let mut connection = Connection::accepted(near, outbox, Config::accepting());
+            let _ = connection.run(&mut engine_end).await;
+        });
+        let outbox = Outbox::new(64 << 20);
+        let (sender, frames) = mpsc::unbounded_channel();
+        let mut connection = Connection::opened(far, outbox.clone(), Config::opening());
+        tokio::spawn(async move {
+            let mut sink = |frame: Frame| sender.send(frame).map_err(|_| ());
+            let _ = connection.run(&mut sink).await;
+        });
+        register.push(&outbox, 77);
+        outbox.flush();
+        Worker { outbox, frames }
+    }
+
+    pub async fn connect(functions: &Functions, register: Register) -> Worker {
+        let mut worker = Worker::open(functions, &register);
+        let frame = worker.frame().await;
+        assert_eq!((frame.kind, frame.corr), (REGISTERED, 77));
+        worker
+    }
+
+    /// The next frame; panics if the connection has ended.
+    pub async fn frame(&mut self) -> Frame {
+        self.maybe_frame().await.expect("the engine ended the connection")
+    }
+
+    /// `None`: the connection has ended.
+    pub async fn maybe_frame(&mut self) -> Option<Frame> {
+        tokio::time::timeout(LONG, self.frames.recv()).await.expect("no frame came")
+    }
+
+    /// The next call.
+    pub async fn given(&mut self) -> Given {
+        let frame = self.frame().await;
+        assert_eq!(frame.kind, INVOKE, "{frame:?}");
+        let invoke = Invoke::decode(&frame.body).unwrap();
+        Given {
+            corr: frame.corr,
+            call: invoke.call,
+            attempt: invoke.attempt,
+            deadline_ms: invoke.deadline_ms,
+            position: invoke.position,
+            function: invoke.function.into(),
+            book_name: invoke.book_name.into(),
+            input: String::from_utf8(invoke.input.to_vec()).unwrap(),
+        }
+    }
+
+    pub fn send<M: Message>(&self, corr: u64, message: &M) {
+        message.push(&self.outbox, corr);
+        self.outbox.flush();
+    }
+
+    pub fn succeed(&self, given: &Given, output: &str) {
+        self.succeed_at(given, output, Position::START);
+    }
+
+    pub fn succeed_at(&self, given: &Given, output: &str, position: Position) {
+        let output = Bytes::copy_from_slice(output.as_bytes());
+        let outcome = Outcome::Ok { content_type: "text/plain".into(), output };
+        self.send(given.corr, &InvokeDone { position, outcome });
+    }
+
+    pub fn fail(&self, given: &Given, message: &str, retryable: bool) {
+        let outcome = Outcome::Err { code: "oops".into(), message: message.into(), retryable };
+        self.send(given.corr, &InvokeDone { position: Position::START, outcome });
+    }
+
+    /// The worker crashes.
+    pub fn crash(self) {
+        self.outbox.close(Close::Now);
+    }
+
+    /// A round trip: everything sent before has been taken in by the engine. `given` is a call that has an answer
+    /// already, so this one is ignored.
+    pub async fn settled(functions: &Functions, wanted: impl Fn(&Functions) -> bool) {
+        tokio::time::timeout(LONG, async {
+            while !wanted(functions) {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .expect("the engine never came to be so");
+    }
+}
+
+pub fn text(output: &Bytes) -> &str {
+    std::str::from_utf8(output).unwrap()
+}
+
+pub fn arc(text: &str) -> Arc<str> {
+    text.into()
+}

@@ -1,0 +1,294 @@
+//! The worker's end of its connection: takes calls in, runs them as tasks, answers each once.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use boki_net::{DEFAULT_MAX_BODY, Frame, Outbox};
+use boki_wire::Message;
+use boki_wire::worker::{self, Drain, Invoke, InvokeDone, Outcome, Register};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, timeout};
+
+use crate::book::Book;
+use crate::client::Client;
+use crate::cx::{Cx, Running};
+use crate::error::Error;
+use crate::failure::Failure;
+use crate::function::{Function, Input, Output};
+use crate::session::WorkerSide;
+
+/// Of the registration: not a number that a client's question can have.
+const REGISTRATION: u64 = 1;
+/// How long a worker that ends waits for a server that does not answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// A larger output would cost the whole connection.
+const MAX_OUTPUT_BYTES: usize = DEFAULT_MAX_BODY - 1024;
+/// A failure's longer words are cut.
+const MAX_MESSAGE_BYTES: usize = 64 << 10;
+
+/// Where a worker stands with its server.
+#[derive(Clone, Debug)]
+pub(crate) enum Phase {
+    /// There is no connection; the client is opening one.
+    Disconnected,
+    /// Registered, or about to be.
+    Connected,
+    /// The server sends no more calls.
+    Draining,
+    /// The server does not take this worker.
+    Refused(Error),
+}
+
+/// See the module.
+pub(crate) struct Side {
+    register: Register,
+    functions: BTreeMap<String, Arc<dyn Function>>,
+    state: Mutex<State>,
+    phase: watch::Sender<Phase>,
+    /// A call has ended.
+    ended: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    /// `None`: not yet, or not any more.
+    client: Option<Client>,
+    /// Calls that came before there was a client.
+    early: Vec<(Frame, Outbox)>,
+    outbox: Option<Outbox>,
+    running: BTreeMap<u64, AbortHandle>,
+    finishing: bool,
+}
+
+impl Side {
+    pub(crate) fn new(
+        name: String,
+        process: String,
+        concurrency: u32,
+        functions: BTreeMap<String, Arc<dyn Function>>,
+    ) -> Arc<Side> {
+        let specs = functions.values().map(|function| function.spec()).collect();
+        let pid = std::process::id();
+        let register = Register { worker: name, process, concurrency, pid, functions: specs };
+        let (phase, _) = watch::channel(Phase::Disconnected);
+        Arc::new(Side { register, functions, state: Mutex::default(), phase, ended: Notify::new() })
+    }
+
+    pub(crate) fn phases(&self) -> watch::Receiver<Phase> {
+        self.phase.subscribe()
+    }
+
+    /// From now on calls are run; their functions use `client`.
+    pub(crate) fn start(self: &Arc<Side>, client: Client) {
+        let mut state = self.state.lock();
+        state.client = Some(client);
+        for (frame, outbox) in std::mem::take(&mut state.early) {
+            self.invoke(&mut state, &frame, &outbox);
+            outbox.flush();
+        }
+    }
+
+    /// Asks for no more calls, and finishes those there are.
+    pub(crate) async fn finish(&self) {
+        {
+            let mut state = self.state.lock();
+            state.finishing = true;
+            if let Some(outbox) = &state.outbox {
+                Drain.push(outbox, 0);
+                outbox.flush();
+            }
+        }
+        // The server says the same: no call is on its way any more.
+        let drained = |phase: &Phase| !matches!(phase, Phase::Connected);
+        let _ = timeout(PATIENCE, self.phases().wait_for(drained)).await;
+        loop {
+            let ended = self.ended.notified();
+            tokio::pin!(ended);
+            ended.as_mut().enable();
+            if self.state.lock().running.is_empty() {
+                return;
+            }
+            ended.await;
+        }
+    }
+
+    /// Ends the connection, once the last answers are written.
+    pub(crate) async fn close(&self) {
+        let client = self.state.lock().client.take();
+        if let Some(client) = client {
+            client.close();
+            let gone = |phase: &Phase| matches!(phase, Phase::Disconnected);
+            let _ = timeout(PATIENCE, self.phases().wait_for(gone)).await;
+        }
+    }
+
+    fn invoke(self: &Arc<Side>, state: &mut State, frame: &Frame, outbox: &Outbox) {
+        let refuse = |message: String| {
+            let failure = Failure::new(message).code("not_run");
+            done(&Err(failure), None).push(outbox, frame.corr);
+        };
+        let invoke = match Invoke::decode(&frame.body) {
+            Ok(invoke) => invoke,
+            Err(error) => return refuse(format!("the worker cannot read the call: {error}")),
+        };
+        let Some(function) = self.functions.get(invoke.function) else {
+            return refuse(format!("the worker has no function {:?}", invoke.function));
+        };
+        let Some(client) = state.client.clone() else { return };
+        let book = client.book_at(invoke.book, invoke.book_name, invoke.position);
+        let deadline = match invoke.deadline_ms {
+            0 => None,
+            deadline_ms => Some(Instant::now() + Duration::from_millis(u64::from(deadline_ms))),
+        };
+        let cx = Cx(Arc::new(Running {
+            call: invoke.call,
+            attempt: invoke.attempt,
+            function: invoke.function.to_owned(),
+            deadline,
+            book: book.clone(),
+            client,
+            outbox: outbox.clone(),
+        }));
+        let input = Input { bytes: invoke.input.clone(), content_type: invoke.content_type.to_owned() };
+        let answer = Answer { side: Arc::clone(self), outbox: outbox.clone(), corr: frame.corr, book, given: false };
+        let function = Arc::clone(function);
+        let task = tokio::spawn(async move { answer.give(guarded(&*function, cx, input).await) });
+        // Under the lock: the task takes itself out of here when it ends.
+        state.running.insert(frame.corr, task.abort_handle());
+    }
+}
+
+impl WorkerSide for Arc<Side> {
+    fn connected(&self, outbox: &Outbox) {
+        let mut state = self.state.lock();
+        if state.finishing {
+            return;
+        }
+        state.outbox = Some(outbox.clone());
+        self.register.push(outbox, REGISTRATION);
+        drop(state);
+        self.phase.send_replace(Phase::Connected);
+    }
+
+    fn frame(&self, frame: Frame) {
+        match frame.kind {
+            worker::INVOKE => {
+                let mut state = self.state.lock();
+                let Some(outbox) = state.outbox.clone() else { return };
+                if state.client.is_none() && !state.finishing {
+                    state.early.push((frame, outbox));
+                } else {
+                    self.invoke(&mut state, &frame, &outbox);
+                }
+            }
+            worker::INVOKE_CANCEL => {
+                let task = self.state.lock().running.get(&frame.corr).cloned();
+                if let Some(task) = task {
+                    task.abort();
+                }
+            }
+            worker::DRAIN => {
+                self.phase.send_replace(Phase::Draining);
+            }
+            _ => {}
+        }
+    }
+
+    fn refused(&self, corr: u64, error: Error) {
+        if corr == REGISTRATION {
+            self.phase.send_replace(Phase::Refused(error));
+        }
+    }
+
+    fn batch_end(&self) {}
+
+    /// What runs is tried again elsewhere: nobody waits for it here.
+    fn disconnected(&self) {
+        let mut state = self.state.lock();
+        state.outbox = None;
+        state.early.clear();
+        let running = std::mem::take(&mut state.running);
+        drop(state);
+        for task in running.into_values() {
+            task.abort();
+        }
+        self.ended.notify_waiters();
+        self.phase.send_replace(Phase::Disconnected);
+    }
+}
+
+/// Runs a function; a panic becomes a failure.
+async fn guarded(function: &dyn Function, cx: Cx, input: Input) -> Result<Output, Failure> {
+    // The future is dropped after a panic, and what it shares with others is theirs to keep whole.
+    let mut running = match catch_unwind(AssertUnwindSafe(|| function.run(cx, input))) {
+        Ok(running) => running,
+        Err(panic) => return Err(panicked(&*panic)),
+    };
+    poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(context))) {
+        Ok(poll) => poll,
+        Err(panic) => Poll::Ready(Err(panicked(&*panic))),
+    })
+    .await
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> Failure {
+    let words = panic.downcast_ref::<&str>().copied();
+    let words = words.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no words");
+    Failure::new(format_args!("the function panicked: {words}")).code("panic")
+}
+
+/// The one answer to a call. Dropped without having been given, it says that the call was cancelled.
+struct Answer {
+    side: Arc<Side>,
+    outbox: Outbox,
+    corr: u64,
+    book: Book,
+    given: bool,
+}
+
+impl Answer {
+    fn give(mut self, result: Result<Output, Failure>) {
+        self.push(result);
+    }
+
+    fn push(&mut self, result: Result<Output, Failure>) {
+        self.given = true;
+        // First, so that the slot is free here before the engine knows that it is.
+        self.side.state.lock().running.remove(&self.corr);
+        done(&result, Some(&self.book)).push(&self.outbox, self.corr);
+        self.outbox.flush();
+        self.side.ended.notify_waiters();
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if !self.given {
+            self.push(Err(Failure::new("the call was cancelled").code("cancelled")));
+        }
+    }
+}
+
+fn done(result: &Result<Output, Failure>, book: Option<&Book>) -> InvokeDone {
+    let outcome = match result {
+        Ok(output) if output.bytes.len() > MAX_OUTPUT_BYTES => Outcome::Err {
+            code: "output_too_large".into(),
+            message: format!("the output has {} bytes, at most {MAX_OUTPUT_BYTES} can travel", output.bytes.len()),
+            retryable: false,
+        },
+        Ok(output) => Outcome::Ok { content_type: output.content_type.clone(), output: output.bytes.clone() },
+        Err(failure) => Outcome::Err {
+            code: failure.code.clone(),
+            message: failure.message[..failure.message.floor_char_boundary(MAX_MESSAGE_BYTES)].to_owned(),
+            retryable: failure.retryable,
+        },
+    };
+    InvokeDone { position: book.map(Book::position).unwrap_or_default(), outcome }
+}
