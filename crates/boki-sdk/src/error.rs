@@ -128,6 +128,13 @@ impl Error {
         }
     }
 
+    /// Whether an append did nothing because a condition did not hold: what it was made for has changed since. Read
+    /// again, and decide again.
+    #[must_use]
+    pub fn is_condition_failed(&self) -> bool {
+        matches!(self, Error::Log(LogError::ConditionFailed { .. }))
+    }
+
     pub(crate) fn unexpected(reason: impl Into<String>) -> Error {
         Error::UnexpectedAnswer { reason: reason.into() }
     }

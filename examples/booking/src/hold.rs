@@ -1,0 +1,79 @@
+//! Taking a seat or a room for a trip.
+
+use boki::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::availability::{self, Availability};
+use crate::catalogue::{self, Kind, Offer, Place};
+use crate::event::{Event, trip_tag};
+use crate::trip::Trip;
+
+/// Asks for a place.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Hold {
+    /// For which trip.
+    pub trip: String,
+    /// The tag of the flight or hotel: "flight/BA117".
+    pub offer: String,
+    /// The place that the traveller wants, and no other: "12A". `None`: any.
+    pub wish: Option<String>,
+}
+
+/// Takes a free place for a trip, and returns it; `None` if there is none. A trip that holds a place of the kind already
+/// keeps it: calling this twice takes one place.
+#[boki::function]
+pub async fn hold(cx: &Cx, input: Hold) -> Result<Option<Place>> {
+    let offer = catalogue::find_tag(&input.offer).ok_or_else(|| Failure::new("there is no such flight or hotel"))?;
+    let book = cx.book();
+    loop {
+        let trip = Trip::read(book, &input.trip).await?;
+        let held = match offer.kind {
+            Kind::Flight => trip.seat,
+            Kind::Hotel => trip.room,
+        };
+        if held.is_some() || trip.outcome.is_some() {
+            return Ok(held);
+        }
+        let availability = availability::catch_up(book, offer).await?;
+        let Some(place) = choose(&availability, offer, input.wish.as_deref()) else { return Ok(None) };
+        let event = Event::Held { trip: input.trip.clone(), place: place.clone() };
+        let appended = event
+            .append_to(book)
+            // Nobody took the place since we looked ...
+            .if_tail(place.tag(), availability.tail(&place))
+            // ... and nobody moved the trip.
+            .if_tail(trip_tag(&input.trip), trip.tail)
+            .await;
+        match appended {
+            Ok(_) => return Ok(Some(place)),
+            Err(error) if error.is_condition_failed() => continue,
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// The place to take: the one wished for, else the first free one.
+fn choose(availability: &Availability, offer: &Offer, wish: Option<&str>) -> Option<Place> {
+    match wish {
+        Some(name) => offer.place(name).filter(|place| availability.is_free(place)),
+        None => offer.places().find(|place| availability.is_free(place)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wish_is_granted_or_refused_and_no_wish_takes_the_first_free_place() {
+        let flight = catalogue::find_flight("BA117").unwrap();
+        let seat = flight.place("1A").unwrap();
+        let mut availability = Availability::default();
+        assert_eq!(choose(&availability, flight, None), Some(seat.clone()));
+        availability.apply(Seq(3), &Event::Held { trip: "t1".into(), place: seat }, flight);
+        assert_eq!(choose(&availability, flight, None), flight.place("1B"));
+        assert_eq!(choose(&availability, flight, Some("1A")), None);
+        assert_eq!(choose(&availability, flight, Some("9F")), flight.place("9F"));
+        assert_eq!(choose(&availability, flight, Some("99Z")), None);
+    }
+}
