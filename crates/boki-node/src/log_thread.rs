@@ -14,7 +14,7 @@ use parking_lot::MutexGuard;
 
 use crate::clock::{Clock, wall_us};
 use crate::config::{Durability, NodeConfig, OpenError};
-use crate::node::{Shared, State};
+use crate::node::{Shared, Sleep, State};
 use crate::reclaim::{self, CHECKPOINT};
 use crate::status::Writable;
 
@@ -196,7 +196,7 @@ impl LogThread {
 /// Sleeps until there may be something to do.
 fn sleep(shared: &Shared, state: &mut MutexGuard<'_, State>) {
     let until_us = state.machine.next_timer();
-    state.asleep = Some(until_us);
+    state.asleep = Some(Sleep { until_us });
     match until_us {
         None => shared.wake.wait(state),
         Some(at_us) => {

@@ -47,8 +47,8 @@ pub(crate) struct State {
     asked: HashMap<OpId, Asked>,
     next_op: u64,
     pub(crate) writable: Writable,
-    /// Whether the log thread sleeps, and until when at the latest.
-    pub(crate) asleep: Option<Option<u64>>,
+    /// The log thread sleeps.
+    pub(crate) asleep: Option<Sleep>,
     pub(crate) stopping: bool,
     /// Segments that a checkpoint has made superfluous: the log thread removes them.
     pub(crate) superfluous: Vec<u64>,
@@ -58,6 +58,12 @@ pub(crate) struct State {
     pub(crate) checkpoint_bytes: u64,
     pub(crate) segments: u64,
     pub(crate) disk_bytes: u64,
+}
+
+/// How the log thread sleeps.
+pub(crate) struct Sleep {
+    /// When it wakes by itself, if it does.
+    pub(crate) until_us: Option<u64>,
 }
 
 /// Who asked for an operation.
@@ -205,7 +211,7 @@ impl Node {
     }
 
     async fn ask(&self, op: Op) -> Result<Reply, LogError> {
-        let (sink, receiver) = OneShot::new();
+        let (sink, receiver) = OneShot::channel();
         let id = self.submit(op, &sink, 0);
         let mut asking = Asking { node: self, id: Some(id), receiver };
         let result = (&mut asking.receiver).await;
@@ -251,11 +257,7 @@ impl Node {
     /// the files. Further calls return when the first has done its work or at once.
     pub async fn shutdown(&self) {
         let Some(thread) = self.shared.log_thread.lock().take() else { return };
-        let mut state = self.shared.state.lock();
-        state.stopping = true;
-        state.machine.shut_down(self.shared.clock.now_us());
-        self.shared.settle(state);
-        self.shared.wake.notify_one();
+        self.shared.begin_stop();
         let (done, joined) = oneshot::channel();
         // Joining blocks: it gets a thread of its own.
         let joiner = std::thread::Builder::new().name("boki-stop".into()).spawn(move || {
@@ -336,11 +338,19 @@ impl State {
 }
 
 impl Shared {
+    fn begin_stop(&self) {
+        let mut state = self.state.lock();
+        state.stopping = true;
+        state.machine.shut_down(self.clock.now_us());
+        self.settle(state);
+        self.wake.notify_one();
+    }
+
     /// After a step: wakes the log thread if it has something to do, unlocks, and delivers what has ended.
     pub(crate) fn settle(&self, mut state: MutexGuard<'_, State>) {
         let mut deliveries = Vec::new();
         state.take_deliveries(&mut deliveries);
-        if let Some(until_us) = state.asleep {
+        if let Some(Sleep { until_us }) = state.asleep {
             let earlier = state.machine.next_timer().is_some_and(|at| until_us.is_none_or(|until_us| at < until_us));
             if state.machine.wants_disk() || earlier {
                 state.asleep = None;

@@ -21,7 +21,7 @@ pub trait ReplySink: Send + Sync {
 pub(crate) struct OneShot(Mutex<Option<oneshot::Sender<Result<Reply, LogError>>>>);
 
 impl OneShot {
-    pub(crate) fn new() -> (Arc<dyn ReplySink>, oneshot::Receiver<Result<Reply, LogError>>) {
+    pub(crate) fn channel() -> (Arc<dyn ReplySink>, oneshot::Receiver<Result<Reply, LogError>>) {
         let (sender, receiver) = oneshot::channel();
         (Arc::new(OneShot(Mutex::new(Some(sender)))), receiver)
     }
