@@ -1,0 +1,12 @@
+//! The gateway from outside: every endpoint and every error, against a real server on a free port.
+#![allow(clippy::unwrap_used)]
+
+mod books;
+mod calls;
+mod client;
+mod error_pages;
+mod lifecycle;
+mod operation;
+mod problems;
+mod records;
+mod subscriptions;
