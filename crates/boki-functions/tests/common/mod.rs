@@ -1,5 +1,5 @@
 //! An engine on a log in a temporary directory, and workers that the tests play themselves, frame by frame.
-#![allow(dead_code)]
+#![allow(dead_code, unreachable_pub)]
 
 use std::sync::Arc;
 use std::time::Duration;
