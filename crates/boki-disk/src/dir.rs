@@ -60,7 +60,9 @@ impl DataDir {
         let blob_error = |source| DirError::Blob { path: path.to_owned(), source };
         let meta = match read_meta(&vfs).map_err(blob_error)? {
             Some(meta) => Meta { term: term(meta.term).map_err(blob_error)?, ..meta },
-            None if is_ours => return Err(blob_error(BlobError::Damaged { name: META.to_owned(), what: "it is missing" })),
+            None if is_ours => {
+                return Err(blob_error(BlobError::Damaged { name: META.to_owned(), what: "it is missing" }));
+            }
             None => Meta { id: random_id().map_err(io_error("make an id for", path))?, node: FIRST_NODE, term: 1 },
         };
         write_meta(&vfs, &meta).map_err(blob_error)?;

@@ -157,7 +157,8 @@ mod tests {
 
     #[test]
     fn headers_survive_the_round_trip() {
-        let header = FrameHeader { version: VERSION, kind: 7, is_last: true, len: 0xdead_beef, segment: 42, group: u64::MAX };
+        let header =
+            FrameHeader { version: VERSION, kind: 7, is_last: true, len: 0xdead_beef, segment: 42, group: u64::MAX };
         assert_eq!(FrameHeader::decode(&header.encode()), Ok(header));
         assert_eq!(FrameHeader::decode(&[0; FRAME_HEADER_BYTES]), Err(NoFrame::Zeros));
     }

@@ -336,8 +336,7 @@ impl<V: Vfs> Journal<V> {
 /// Makes the first segment of a journal.
 fn make_first<V: Vfs>(vfs: &V, config: &JournalConfig) -> Result<(SegmentInfo, V::File), OpenError> {
     let bytes = segment::file_bytes(config.first_segment_bytes.min(config.segment_bytes), BLOCK_BYTES as u64);
-    let header =
-        SegmentHeader { directory: config.directory, number: 1, first_group: 1, created_us: vfs.wall_us() };
+    let header = SegmentHeader { directory: config.directory, number: 1, first_group: 1, created_us: vfs.wall_us() };
     let made = (|| {
         let file = segment::make_zeroed(vfs, 1, bytes, &|| false)?;
         segment::name(vfs, &file, &header)?;

@@ -56,6 +56,7 @@ enum Change {
 #[derive(Debug, Default)]
 struct Faults {
     operations_until_cut: Option<u64>,
+    is_off: bool,
     writes_until_failure: Option<u64>,
     syncs_until_failure: Option<u64>,
     sync_lies: bool,
@@ -237,27 +238,22 @@ enum Verdict {
 
 impl Disk {
     fn used_bytes(&self) -> u64 {
-        self.inodes.values().map(|inode| inode.bytes.len() as u64).sum()
+        let named = self.names.values().filter_map(|number| self.inodes.get(number));
+        named.map(|inode| inode.bytes.len() as u64).sum()
     }
 
-    fn is_off(&self) -> io::Result<()> {
-        if self.faults.operations_until_cut == Some(0) { Err(no_power()) } else { Ok(()) }
+    fn is_on(&self) -> io::Result<()> {
+        if self.faults.is_off { Err(no_power()) } else { Ok(()) }
     }
 
     /// Counts a change.
     fn change(&mut self) -> io::Result<Verdict> {
-        match &mut self.faults.operations_until_cut {
-            None => Ok(Verdict::Do),
-            Some(0) => Err(no_power()),
-            Some(1) => {
-                self.faults.operations_until_cut = Some(0);
-                Ok(Verdict::Begin)
-            }
-            Some(left) => {
-                *left -= 1;
-                Ok(Verdict::Do)
-            }
+        self.is_on()?;
+        if is_due(&mut self.faults.operations_until_cut) {
+            self.faults.is_off = true;
+            return Ok(Verdict::Begin);
         }
+        Ok(Verdict::Do)
     }
 
     fn change_names(&mut self, change: Change) -> io::Result<()> {
@@ -329,20 +325,17 @@ impl Vfs for MemDisk {
 
     fn open(&self, name: &str) -> io::Result<MemFile> {
         let disk = self.disk.lock();
-        disk.is_off()?;
+        disk.is_on()?;
         let inode = *disk.names.get(name).ok_or(io::ErrorKind::NotFound)?;
         Ok(MemFile { disk: Arc::clone(&self.disk), inode, crashes: disk.crashes })
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut disk = self.disk.lock();
-        let inode = *disk.names.get(name).ok_or(io::ErrorKind::NotFound)?;
-        disk.change_names(Change::Unlink(name.to_owned()))?;
-        // The space is free at once: who needs the bytes after a crash that undoes this may as well have none.
-        if !disk.durable_names.values().any(|durable| *durable == inode) {
-            disk.inodes.remove(&inode);
+        if !disk.names.contains_key(name) {
+            return Err(io::ErrorKind::NotFound.into());
         }
-        Ok(())
+        disk.change_names(Change::Unlink(name.to_owned()))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -355,7 +348,7 @@ impl Vfs for MemDisk {
 
     fn list(&self, dir: &str) -> io::Result<Vec<String>> {
         let disk = self.disk.lock();
-        disk.is_off()?;
+        disk.is_on()?;
         let of_dir = disk.names.keys().filter(|name| dir_of(name) == dir);
         Ok(of_dir.map(|name| name.rsplit_once('/').map_or(name.as_str(), |(_, file)| file).to_owned()).collect())
     }
@@ -440,7 +433,7 @@ impl VfsFile for MemFile {
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
         let mut guard = self.disk.lock();
         let disk = self.alive(&mut guard)?;
-        disk.is_off()?;
+        disk.is_on()?;
         let inode = disk.inodes.get(&self.inode).ok_or(io::ErrorKind::NotFound)?;
         let at = usize::try_from(offset).map_err(|_| io::ErrorKind::UnexpectedEof)?;
         let end = at.checked_add(bytes.len()).ok_or(io::ErrorKind::UnexpectedEof)?;

@@ -95,10 +95,7 @@ pub(crate) fn recover<V: Vfs>(
             });
         }
         let (used_bytes, bytes) = (scan.at(), scan.file_bytes());
-        segments.insert(
-            *number,
-            SegmentInfo { number: *number, first_group: header.first_group, used_bytes, bytes },
-        );
+        segments.insert(*number, SegmentInfo { number: *number, first_group: header.first_group, used_bytes, bytes });
         last = Some(file);
     }
 
@@ -208,7 +205,7 @@ fn read_groups<F: VfsFile>(
             }
             Err(what) => {
                 let groups_after = scan.rest(next).map_err(io_error("read", &name))?.groups;
-                if end.is_some() || groups_after > 0 {
+                if end.is_some() || groups_after > 0 || !can_be_torn(&what) {
                     return Err(damaged(header.number, scan.at(), what, groups_after));
                 }
                 break;
@@ -216,6 +213,11 @@ fn read_groups<F: VfsFile>(
         }
     }
     Ok(next)
+}
+
+/// Whether a write that did not end can look like that. It cannot leave an intact frame that does not belong there.
+fn can_be_torn(what: &Damage) -> bool {
+    matches!(what, Damage::MissingGroup { .. } | Damage::Frame { .. })
 }
 
 /// Removes what did not end, and removed segments whose file is still there.

@@ -28,8 +28,8 @@ pub(crate) struct Group {
 /// What lies behind the last whole group.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Rest {
-    /// Whole groups other than the one that should come next, or of another version: then the groups before cannot be
-    /// all that was written.
+    /// Groups later than the one that should come next, or of another version, that start with an intact frame: the one
+    /// that should come next was acknowledged before they were written.
     pub(crate) groups: u64,
     /// Where the last byte that is not 0 ends, if there is one.
     pub(crate) dirty_to: Option<u64>,
@@ -119,7 +119,7 @@ impl<'a, F: VfsFile> SegmentScan<'a, F> {
                 let Some(last) = block.iter().rposition(|byte| *byte != 0) else { continue };
                 let block_at = chunk_at + (index * BLOCK_BYTES) as u64;
                 rest.dirty_to = Some(block_at + last as u64 + 1);
-                if self.is_other_group(block, block_at, expected)? {
+                if self.is_later_group(block, block_at, expected)? {
                     rest.groups += 1;
                 }
             }
@@ -128,12 +128,13 @@ impl<'a, F: VfsFile> SegmentScan<'a, F> {
         Ok(rest)
     }
 
-    /// Whether a frame starts with `block` that is intact and not of the group `expected`.
-    fn is_other_group(&self, block: &[u8], at: u64, expected: u64) -> io::Result<bool> {
+    /// Whether a frame starts with `block` that is intact and of a group behind `expected`. Earlier ones and those of other
+    /// segments are none of ours: somebody may have stored a copy of a segment in the log.
+    fn is_later_group(&self, block: &[u8], at: u64, expected: u64) -> io::Result<bool> {
         let Some(Ok(header)) = block.get(..FRAME_HEADER_BYTES).map(|bytes| FrameHeader::decode(&array(bytes))) else {
             return Ok(false);
         };
-        if header.version == VERSION && header.segment == self.segment && header.group == expected {
+        if header.version == VERSION && (header.segment != self.segment || header.group <= expected) {
             return Ok(false);
         }
         let bytes = FRAME_HEADER_BYTES as u64 + u64::from(header.len);

@@ -5,18 +5,16 @@
 
 mod real;
 
+use std::fmt;
 use std::io;
 use std::thread::JoinHandle;
 
 pub use real::{RealFile, RealVfs};
 
 /// A file system, rooted at one directory.
-pub trait Vfs: Clone + Send + Sync + 'static {
+pub trait Vfs: Clone + fmt::Debug + Send + Sync + 'static {
     /// An open file.
     type File: VfsFile;
-
-    /// Whether files may be prepared ahead of time on a thread of their own; a simulated disk says no.
-    const PREPARES_AHEAD: bool;
 
     /// Makes a directory if it is missing.
     fn create_dir(&self, dir: &str) -> io::Result<()>;
@@ -41,7 +39,7 @@ pub trait Vfs: Clone + Send + Sync + 'static {
 }
 
 /// An open file. Offsets are from its start; threads may use it at once.
-pub trait VfsFile: Send + Sync + 'static {
+pub trait VfsFile: fmt::Debug + Send + Sync + 'static {
     /// Writes all of `bytes`.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// Fills all of `bytes`; an error of kind `UnexpectedEof` if the file ends before.

@@ -1,0 +1,108 @@
+//! The data directory and a journal on real files.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::fs;
+
+use boki_disk::{DataDir, DirError, JournalConfig};
+use common::*;
+
+#[test]
+fn a_new_directory_keeps_its_id_and_counts_its_terms() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("made/with/parents");
+    let first = *DataDir::open(&path).unwrap().meta();
+    assert_eq!((first.node, first.term), (1, 1));
+    let second = *DataDir::open(&path).unwrap().meta();
+    assert_eq!((second.id, second.node, second.term), (first.id, 1, 2));
+    let other = *DataDir::open(root.path().join("other")).unwrap().meta();
+    assert_ne!(other.id, first.id);
+    assert_eq!(fs::read(path.join("FORMAT")).unwrap(), b"boki-data 1\n");
+}
+
+#[test]
+fn a_directory_is_open_once_only() {
+    let root = tempfile::tempdir().unwrap();
+    let directory = DataDir::open(root.path()).unwrap();
+    let error = DataDir::open(root.path()).unwrap_err();
+    assert!(matches!(error, DirError::Locked { .. }));
+    assert!(error.to_string().starts_with(&root.path().display().to_string()), "{error}");
+    drop(directory);
+    assert_eq!(DataDir::open(root.path()).unwrap().meta().term, 2, "the refused one has changed nothing");
+}
+
+#[test]
+fn what_is_not_a_data_directory_is_left_alone() {
+    let root = tempfile::tempdir().unwrap();
+    fs::write(root.path().join("thesis.tex"), "").unwrap();
+    assert!(matches!(DataDir::open(root.path()), Err(DirError::Foreign { found, .. }) if found == "thesis.tex"));
+    assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
+    assert!(matches!(DataDir::open(root.path().join("thesis.tex")), Err(DirError::Io { .. })));
+}
+
+#[test]
+fn another_format_and_damaged_or_missing_meta_are_refused() {
+    let root = tempfile::tempdir().unwrap();
+    drop(DataDir::open(root.path()).unwrap());
+    let meta = fs::read(root.path().join("meta")).unwrap();
+    let mut damaged = meta.clone();
+    damaged[30] ^= 1;
+    fs::write(root.path().join("meta"), damaged).unwrap();
+    assert!(matches!(DataDir::open(root.path()), Err(DirError::Blob { .. })));
+    fs::remove_file(root.path().join("meta")).unwrap();
+    assert!(matches!(DataDir::open(root.path()), Err(DirError::Blob { .. })));
+    fs::write(root.path().join("meta"), meta).unwrap();
+    fs::write(root.path().join("FORMAT"), "boki-data 2\n").unwrap();
+    assert!(matches!(DataDir::open(root.path()), Err(DirError::Format { found, .. }) if found == "boki-data 2\n"));
+}
+
+#[test]
+fn a_first_start_that_did_not_end_is_taken_up_again() {
+    let root = tempfile::tempdir().unwrap();
+    let id = DataDir::open(root.path()).unwrap().meta().id;
+    fs::remove_file(root.path().join("FORMAT")).unwrap();
+    let meta = *DataDir::open(root.path()).unwrap().meta();
+    assert_eq!((meta.id, meta.term), (id, 2));
+}
+
+#[test]
+fn a_journal_on_real_files_is_read_while_written_and_after() {
+    let root = tempfile::tempdir().unwrap();
+    let directory = DataDir::open(root.path()).unwrap();
+    let config = JournalConfig { directory: directory.meta().id, segment_bytes: 1 << 20, ..config() };
+    let (mut journal, found) = open_with(&directory.vfs(), config.clone()).unwrap();
+    assert!(found.is_empty());
+    let reader = journal.reader();
+    let mut locations = Vec::new();
+    let bodies: Vec<_> = (0..300_u64).map(|group| body(group, 10_000)).collect();
+    std::thread::scope(|scope| {
+        let (tell, told) = std::sync::mpsc::channel();
+        scope.spawn(move || {
+            for (location, expected) in told {
+                let location: boki_disk::Location = location;
+                let expected: bytes::Bytes = expected;
+                assert_eq!(reader.read(location.segment, location.offset, 10_000).unwrap(), expected);
+            }
+        });
+        for body in &bodies {
+            journal.write(&[frame(9, body)], &mut locations).unwrap();
+            tell.send((*locations.last().unwrap(), body.clone())).unwrap();
+        }
+        drop(tell);
+    });
+    assert!(journal.segments().len() > 3);
+    journal.remove_segment(2).unwrap();
+    drop(journal);
+    let (journal, found) = open_with(&directory.vfs(), config).unwrap();
+    let kept = bodies.iter().zip(&locations).filter(|(_, location)| location.segment != 2);
+    assert_eq!(found, kept.map(|(body, _)| (9, body.clone())).collect::<Vec<_>>());
+    let names: Vec<_> = directory_names(root.path());
+    assert!(names.iter().all(|name| !name.ends_with(".new") && !name.ends_with(".tmp")), "{names:?}");
+    drop(journal);
+}
+
+fn directory_names(root: &std::path::Path) -> Vec<String> {
+    let entries = fs::read_dir(root.join("seg")).unwrap();
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
