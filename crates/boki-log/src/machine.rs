@@ -109,6 +109,14 @@ pub enum Damage {
         /// Its index.
         index: u64,
     },
+    /// A record that the checkpoint knows is in no segment.
+    #[error("record {local} of shard {shard} exists by the checkpoint and is in no segment")]
+    LostRecord {
+        /// Its shard.
+        shard: ShardId,
+        /// Its local id.
+        local: LocalId,
+    },
     /// A cut orders records that are not on disk.
     #[error("cut {index} orders records that are not on disk")]
     CutWithoutRecords {
@@ -134,7 +142,6 @@ pub struct Machine {
     /// Runs in the group that is being written.
     writing_runs: usize,
     disk_busy: bool,
-    recovering: bool,
 }
 
 impl Machine {
@@ -153,7 +160,6 @@ impl Machine {
             effects: engine::Effects::default(),
             writing_runs: 0,
             disk_busy: false,
-            recovering: false,
         }
     }
 
@@ -202,7 +208,6 @@ impl Machine {
     /// # Errors
     /// [`Damage`], if it cannot have been written by the history before it.
     pub fn recover_frame(&mut self, kind: u8, place: FramePlace, body: &Bytes) -> Result<(), Damage> {
-        self.recovering = true;
         if let Some(storage) = &mut self.storage {
             storage.note_segment(place.segment);
         }
@@ -253,11 +258,15 @@ impl Machine {
     }
 
     /// Begins to run, after recovery.
-    pub fn start(&mut self, now_us: u64) {
-        self.recovering = false;
+    ///
+    /// # Errors
+    /// [`Damage::LostRecord`], if a record that exists is not on disk.
+    pub fn start(&mut self, now_us: u64) -> Result<(), Damage> {
         let ordered = self.ordered();
-        if let (Some(engine), Some(storage)) = (&self.engine, &mut self.storage) {
-            storage.recount(engine.index().live(), &ordered);
+        if let (Some(engine), Some(storage)) = (&self.engine, &mut self.storage)
+            && let Some((shard, local)) = storage.recount(engine.index().live(), &ordered)
+        {
+            return Err(Damage::LostRecord { shard, local });
         }
         if let Some(sequencer) = &mut self.sequencer {
             sequencer.start(now_us, &mut self.scratch);
@@ -266,6 +275,7 @@ impl Machine {
             storage.report_all(&mut self.scratch);
         }
         self.settle(now_us);
+        Ok(())
     }
 
     fn ordered(&self) -> Vec<(ShardId, LocalId)> {

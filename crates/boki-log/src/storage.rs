@@ -350,8 +350,12 @@ impl Storage {
     }
 
     /// Counts anew what is alive: `live` are the records that the index knows; records that no cut has ordered yet are
-    /// alive too. Called once, after recovery.
-    pub(crate) fn recount(&mut self, live: impl Iterator<Item = (ShardId, LocalId)>, ordered: &[(ShardId, LocalId)]) {
+    /// alive too. Called once, after recovery. Gives the first that is not on disk, if one is missing.
+    pub(crate) fn recount(
+        &mut self,
+        live: impl Iterator<Item = (ShardId, LocalId)>,
+        ordered: &[(ShardId, LocalId)],
+    ) -> Option<(ShardId, LocalId)> {
         self.alive.values_mut().for_each(|alive| *alive = 0);
         let unordered: Vec<_> = self
             .shards
@@ -361,11 +365,14 @@ impl Storage {
                 (from..state.durable.0).map(|local| (*shard, LocalId(local)))
             })
             .collect();
+        let mut missing = None;
         for (shard, local) in live.chain(unordered) {
-            if let Some(place) = self.find(shard, local) {
-                *self.alive.entry(place.segment).or_default() += 1;
+            match self.find(shard, local) {
+                Some(place) => *self.alive.entry(place.segment).or_default() += 1,
+                None => missing = missing.or(Some((shard, local))),
             }
         }
+        missing
     }
 
     /// When [`Storage::tick`] wants to be called.

@@ -65,7 +65,7 @@ pub(crate) fn open(config: &NodeConfig) -> Result<Opened, OpenError> {
     if let Some(torn) = journal.torn_tail() {
         tracing::info!(?torn, "the remains of an interrupted write were cut off; nothing acknowledged was in it");
     }
-    machine.start(clock.now_us());
+    machine.start(clock.now_us()).map_err(OpenError::Checkpoint)?;
     Ok(Opened { machine, journal, directory, clock, checkpoint_bytes })
 }
 

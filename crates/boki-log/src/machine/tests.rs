@@ -61,7 +61,7 @@ impl Alone {
             next.machine.recover_frame(kind, place, &body).unwrap();
             next.disk.push((kind, place, body));
         }
-        next.machine.start(next.now_us);
+        next.machine.start(next.now_us).unwrap();
         next
     }
 
@@ -152,7 +152,7 @@ fn a_restart_from_a_checkpoint_judges_as_before_though_frames_are_gone() {
     for (kind, place, body) in alone.disk.split_off(2) {
         next.machine.recover_frame(kind, place, &body).unwrap();
     }
-    next.machine.start(9);
+    next.machine.start(9).unwrap();
     let found = next.machine.engine().unwrap().index().clone();
     assert_eq!(found.tail(BOOK, None), Seq(4));
     assert_eq!(found.live_records(), 2);
