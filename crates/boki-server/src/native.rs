@@ -35,7 +35,7 @@ use crate::http::DEFAULT_BOOK;
 /// How many questions may be open at once on one connection.
 const MAX_IN_FLIGHT: usize = 16384;
 /// A peer that has not read this much is cut off, whatever it has asked for.
-const OUTBOX_BYTES: usize = 64 << 20;
+const OUTBOX_BYTES: usize = 256 << 20;
 /// A body that is kept beyond its frame is copied if it is shorter, so that it does not hold on to the whole
 /// receive buffer, which many frames share.
 const COPIED_BYTES: usize = 16 << 10;

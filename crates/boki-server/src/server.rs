@@ -90,8 +90,12 @@ impl StartError {
                 format!("boki server --listen {}:0, or stop what listens there", address.ip())
             }
             StartError::Listen { .. } => "boki server --listen 127.0.0.1:2654".to_owned(),
-            StartError::Socket { .. } => "set server.socket in boki.toml to another path, or to \"\" for none".to_owned(),
-            StartError::Open { .. } | StartError::Log(_) | StartError::Recover(_) => format!("see /errors/{}", self.code()),
+            StartError::Socket { .. } => {
+                "set server.socket in boki.toml to another path, or to \"\" for none".to_owned()
+            }
+            StartError::Open { .. } | StartError::Log(_) | StartError::Recover(_) => {
+                format!("see /errors/{}", self.code())
+            }
         }
     }
 }
@@ -237,7 +241,10 @@ impl Drop for Server {
 
 impl std::fmt::Debug for Server {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Server").field("local_addr", &self.local_addr).field("socket", &self.socket).finish_non_exhaustive()
+        f.debug_struct("Server")
+            .field("local_addr", &self.local_addr)
+            .field("socket", &self.socket)
+            .finish_non_exhaustive()
     }
 }
 
@@ -323,7 +330,9 @@ fn remove_stale(path: &Path) -> io::Result<()> {
             Ok(_) => Err(io::ErrorKind::AddrInUse.into()),
             Err(_) => std::fs::remove_file(path),
         },
-        Ok(_) => Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file of that name, which is not a socket")),
+        Ok(_) => {
+            Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file of that name, which is not a socket"))
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
     }

@@ -72,7 +72,9 @@ impl ConfigError {
     pub fn next(&self) -> &'static str {
         match self {
             ConfigError::Unreadable { .. } => "boki server --config PATH",
-            ConfigError::Insecure { .. } => "boki server --listen 127.0.0.1:2654, or add --insecure if the network is trusted",
+            ConfigError::Insecure { .. } => {
+                "boki server --listen 127.0.0.1:2654, or add --insecure if the network is trusted"
+            }
             _ => "boki config schema",
         }
     }

@@ -50,10 +50,7 @@ impl Config {
     ///
     /// # Errors
     /// [`ConfigError`]: it says the file or variable, the line, the key, and what is allowed.
-    pub fn load(
-        file: Option<&Path>,
-        env: impl IntoIterator<Item = (String, String)>,
-    ) -> Result<Config, ConfigError> {
+    pub fn load(file: Option<&Path>, env: impl IntoIterator<Item = (String, String)>) -> Result<Config, ConfigError> {
         let (name, text) = match file {
             Some(path) => {
                 let text = std::fs::read_to_string(path)
@@ -82,7 +79,9 @@ impl Config {
             config = override_one(&mut table, variable, value)?;
         }
         match config.check() {
-            Err(ConfigError::Value { key, reason, .. }) => Err(ConfigError::value_in(name, text, &variables, key, reason)),
+            Err(ConfigError::Value { key, reason, .. }) => {
+                Err(ConfigError::value_in(name, text, &variables, key, reason))
+            }
             Err(other) => Err(other),
             Ok(()) => Ok(config),
         }
@@ -118,7 +117,10 @@ impl Config {
             return refuse("limits.batch", "it can be at most 512MiB");
         }
         if self.log.segment.0 < batch.0 + (1 << 20) {
-            return refuse("log.segment", "it must be at least 1MiB larger than limits.batch, since a batch lies in one segment");
+            return refuse(
+                "log.segment",
+                "it must be at least 1MiB larger than limits.batch, since a batch lies in one segment",
+            );
         }
         if self.log.segment > Size::mib(2048) {
             return refuse("log.segment", "it can be at most 2GiB");

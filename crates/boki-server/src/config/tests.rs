@@ -85,9 +85,18 @@ fn an_unknown_key_names_file_line_and_what_is_allowed() {
 fn a_wrong_value_says_what_is_allowed() {
     for (text, expected) in [
         ("[server]\nlisten = \"localhost\"\n", "boki.toml:2: server.listen: invalid address \"localhost\", expected"),
-        ("[server]\ndurability = \"maybe\"\n", "boki.toml:2: server.durability: unknown variant `maybe`, expected `fsync` or `memory`"),
-        ("[functions]\n\ntimeout = 5\n", "boki.toml:3: functions.timeout: invalid type: integer `5`, expected a duration with a unit"),
-        ("[limits]\nrecord = \"big\"\n", "boki.toml:2: limits.record: invalid value: string \"big\", expected a size such as"),
+        (
+            "[server]\ndurability = \"maybe\"\n",
+            "boki.toml:2: server.durability: unknown variant `maybe`, expected `fsync` or `memory`",
+        ),
+        (
+            "[functions]\n\ntimeout = 5\n",
+            "boki.toml:3: functions.timeout: invalid type: integer `5`, expected a duration with a unit",
+        ),
+        (
+            "[limits]\nrecord = \"big\"\n",
+            "boki.toml:2: limits.record: invalid value: string \"big\", expected a size such as",
+        ),
         ("[limits]\nrecord = -1\n", "boki.toml:2: limits.record: invalid value: integer `-1`, expected a size"),
         ("[limits]\nrecord_tags = 300\n", "boki.toml:2: limits.record_tags: invalid value: integer `300`"),
         ("[server\n", "boki.toml:1: "),
@@ -120,7 +129,10 @@ fn values_that_do_not_fit_each_other_are_refused() {
 #[test]
 fn a_wrong_variable_is_named() {
     let error = refused("", &[("BOKI_SERVER__PORT", "1")]);
-    assert!(error.starts_with("environment variable BOKI_SERVER__PORT=1: unknown field `port`, expected one of"), "{error}");
+    assert!(
+        error.starts_with("environment variable BOKI_SERVER__PORT=1: unknown field `port`, expected one of"),
+        "{error}"
+    );
     let error = refused("", &[("BOKI_LIMITS__RECORD", "big")]);
     assert!(error.contains("expected a size such as"), "{error}");
     assert!(refused("", &[("BOKI_WORKER__NAME", "x")]).contains("in the file only"));

@@ -231,7 +231,8 @@ fn requested(id: BookId, book: &str, parts: &Parts, body: &Bytes) -> Result<Appe
 }
 
 /// Headers that describe a raw record.
-const RAW_HEADERS: &[&str] = &["boki-tags", "boki-if-tail", "boki-if-fence", "boki-raise", "boki-append-id", "boki-ack"];
+const RAW_HEADERS: &[&str] =
+    &["boki-tags", "boki-if-tail", "boki-if-fence", "boki-raise", "boki-append-id", "boki-ack"];
 const AN_ID: &str = "32 hexadecimal digits or a UUID, not all zero";
 
 /// An append whose body is the payload.
@@ -372,7 +373,9 @@ mod tests {
         let id = AppendId(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef_u128.to_be_bytes());
         assert_eq!(append_id("0123456789abcdef0123456789ABCDEF"), Some(id));
         assert_eq!(append_id("01234567-89ab-cdef-0123-456789abcdef"), Some(id));
-        for wrong in ["", "12", "0123456789abcdef0123456789abcdef0", "x123456789abcdef0123456789abcdef", &"0".repeat(32)] {
+        for wrong in
+            ["", "12", "0123456789abcdef0123456789abcdef0", "x123456789abcdef0123456789abcdef", &"0".repeat(32)]
+        {
             assert_eq!(append_id(wrong), None, "{wrong}");
         }
     }

@@ -8,7 +8,6 @@ use axum::response::Response;
 use boki_node::Book;
 use hyper::header::{HeaderValue, LOCATION};
 use hyper::{Request, StatusCode};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -74,7 +73,8 @@ pub(crate) async fn create(State(app): State<Arc<App>>, request: Request<Body>) 
     let body = read_body(body, app.body_limit).await?;
     let CreateBook { name } = from_json(&body)?;
     let book = app.node.create_book(&name).await.map_err(|error| Problem::of_log(&error, &name))?;
-    let location = format!("/v1/books/{}", utf8_percent_encode(&book.name, NON_ALPHANUMERIC));
+    // A name has no character that would have to be encoded.
+    let location = format!("/v1/books/{}", book.name);
     let mut response = json_response(StatusCode::CREATED, &BookJson::of(book));
     if let Ok(location) = HeaderValue::try_from(location) {
         response.headers_mut().insert(LOCATION, location);

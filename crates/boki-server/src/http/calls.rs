@@ -179,7 +179,8 @@ pub(crate) async fn send(
     let mut response = json_response(StatusCode::ACCEPTED, &body);
     let mut location = format!("/v1/calls/{}", sent.id);
     if book != DEFAULT_BOOK {
-        location.extend(["?book=", &form_urlencoded::byte_serialize(book.as_bytes()).collect::<String>()]);
+        // A name has no character that would have to be encoded.
+        location.extend(["?book=", book]);
     }
     if let Ok(location) = HeaderValue::try_from(location) {
         response.headers_mut().insert(LOCATION, location);
@@ -264,11 +265,8 @@ pub(crate) async fn get(
 ) -> Result<Response, Problem> {
     let query = Query::parse(request.uri().query(), &["book"])?;
     let (id, book) = call_and_book(&id, &query)?;
-    let status = app
-        .functions
-        .call_status(app.book(&book)?.id, id)
-        .await
-        .map_err(|error| Problem::of_call(&error, &book))?;
+    let status =
+        app.functions.call_status(app.book(&book)?.id, id).await.map_err(|error| Problem::of_call(&error, &book))?;
     let (state, problem) = match &status.result {
         None => ("pending", None),
         Some(Ok(_)) => ("succeeded", None),

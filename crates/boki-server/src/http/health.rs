@@ -222,7 +222,11 @@ fn metrics_of(app: &App) -> String {
     let mut out = Exposition(String::with_capacity(4096));
     let log = app.node.status();
     out.counter("boki_log_appended_records_total", "Records appended.", log.appended);
-    out.counter("boki_log_voided_batches_total", "Batches made void by a condition, an id or a removed book.", log.voided);
+    out.counter(
+        "boki_log_voided_batches_total",
+        "Batches made void by a condition, an id or a removed book.",
+        log.voided,
+    );
     out.counter("boki_log_written_bytes_total", "Bytes written to the log.", log.written_bytes);
     out.counter("boki_log_groups_total", "Groups written, each with one disk sync.", log.groups);
     out.counter("boki_log_cache_hits_total", "Records read from memory.", log.cache_hits);
@@ -236,7 +240,11 @@ fn metrics_of(app: &App) -> String {
     out.gauge("boki_log_disk_bytes", "Bytes of segment files.", log.disk_bytes);
     out.gauge("boki_log_cache_bytes", "Bytes of records in memory.", log.cache_bytes);
     out.gauge("boki_log_writable", "1 if appends are accepted.", u64::from(log.writable == Writable::Yes));
-    out.gauge("boki_log_durable", "1 if nothing is acknowledged before it is on disk.", u64::from(log.durability == Durability::Fsync));
+    out.gauge(
+        "boki_log_durable",
+        "1 if nothing is acknowledged before it is on disk.",
+        u64::from(log.durability == Durability::Fsync),
+    );
 
     let functions = app.functions.status();
     out.counter("boki_calls_failed_total", "Calls that ended with an error.", functions.failures);

@@ -73,10 +73,9 @@ pub(crate) async fn home(State(app): State<Arc<App>>) -> Result<Response, Proble
     main.push_str("<h2>Books</h2><table><tr><th>name</th><th>id</th></tr>");
     for book in &books {
         let name = escaped(&book.name);
-        let path = percent_encoding::utf8_percent_encode(&book.name, percent_encoding::NON_ALPHANUMERIC);
         let _ = write!(
             main,
-            "<tr><td><a href=\"/v1/books/{path}/records?dir=prev\">{name}</a></td><td class=\"n\">{}</td></tr>",
+            "<tr><td><a href=\"/v1/books/{name}/records?dir=prev\">{name}</a></td><td class=\"n\">{}</td></tr>",
             book.id.0
         );
     }

@@ -66,14 +66,20 @@ impl Problem {
 
     pub(crate) fn no_route(path: &str) -> Problem {
         let detail = format!("there is nothing at {path}");
-        Problem::new(codes::NO_ROUTE, StatusCode::NOT_FOUND, detail, "GET /openapi.json lists what there is").with("path", path)
+        Problem::new(codes::NO_ROUTE, StatusCode::NOT_FOUND, detail, "GET /openapi.json lists what there is")
+            .with("path", path)
     }
 
     pub(crate) fn method_not_allowed(method: &str, path: &str) -> Problem {
         let detail = format!("{path} does not take {method}");
-        Problem::new(codes::METHOD_NOT_ALLOWED, StatusCode::METHOD_NOT_ALLOWED, detail, "the header Allow lists the methods it takes")
-            .with("method", method)
-            .with("path", path)
+        Problem::new(
+            codes::METHOD_NOT_ALLOWED,
+            StatusCode::METHOD_NOT_ALLOWED,
+            detail,
+            "the header Allow lists the methods it takes",
+        )
+        .with("method", method)
+        .with("path", path)
     }
 
     pub(crate) fn invalid_body(detail: String) -> Problem {
@@ -82,7 +88,12 @@ impl Problem {
     }
 
     pub(crate) fn invalid_query(parameter: Option<&str>, detail: String) -> Problem {
-        let problem = Problem::new(codes::INVALID_QUERY, StatusCode::BAD_REQUEST, detail, "GET /openapi.json lists the parameters");
+        let problem = Problem::new(
+            codes::INVALID_QUERY,
+            StatusCode::BAD_REQUEST,
+            detail,
+            "GET /openapi.json lists the parameters",
+        );
         match parameter {
             Some(parameter) => problem.with("parameter", parameter),
             None => problem,
@@ -91,8 +102,13 @@ impl Problem {
 
     pub(crate) fn invalid_header(header: &str, expected: &str) -> Problem {
         let detail = format!("the header {header} must be {expected}");
-        Problem::new(codes::INVALID_HEADER, StatusCode::BAD_REQUEST, detail, format!("send {header} as {expected}, or leave it out"))
-            .with("header", header)
+        Problem::new(
+            codes::INVALID_HEADER,
+            StatusCode::BAD_REQUEST,
+            detail,
+            format!("send {header} as {expected}, or leave it out"),
+        )
+        .with("header", header)
     }
 
     pub(crate) fn body_too_large(limit: usize) -> Problem {
@@ -115,7 +131,8 @@ impl Problem {
     }
 
     pub(crate) fn not_ready(detail: String) -> Problem {
-        Problem::new(codes::NOT_READY, StatusCode::SERVICE_UNAVAILABLE, detail, "GET /v1/status says more").retry(Retry::Later)
+        Problem::new(codes::NOT_READY, StatusCode::SERVICE_UNAVAILABLE, detail, "GET /v1/status says more")
+            .retry(Retry::Later)
     }
 
     pub(crate) fn other_origin(origin: &str) -> Problem {
@@ -134,7 +151,9 @@ impl Problem {
         let status = match error {
             LogError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             LogError::BookNotFound { .. } | LogError::NoSuchRecord { .. } => StatusCode::NOT_FOUND,
-            LogError::BookExists { .. } | LogError::ConditionFailed { .. } | LogError::Fenced { .. } => StatusCode::CONFLICT,
+            LogError::BookExists { .. } | LogError::ConditionFailed { .. } | LogError::Fenced { .. } => {
+                StatusCode::CONFLICT
+            }
             LogError::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
             LogError::Overloaded { .. } | LogError::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
             LogError::WriteFailed { .. } | LogError::ReadFailed { .. } => StatusCode::INTERNAL_SERVER_ERROR,
@@ -146,7 +165,9 @@ impl Problem {
             LogError::ConditionFailed { tag, .. } => {
                 format!("boki log read --book {} --tag {}", shell_word(book), shell_word(tag.as_str()))
             }
-            LogError::Fenced { .. } => "stop: a later owner has taken over; take a higher epoch only as the new owner".to_owned(),
+            LogError::Fenced { .. } => {
+                "stop: a later owner has taken over; take a higher epoch only as the new owner".to_owned()
+            }
             LogError::TooLarge { .. } => "boki config show".to_owned(),
             LogError::DiskFull => "df -h, make room, then repeat the request".to_owned(),
             LogError::WriteFailed { .. } => "restart the server, then repeat the request with the same id".to_owned(),
@@ -177,7 +198,9 @@ impl Problem {
                 add("actual", (*actual).into());
                 add("limit", (*limit).into());
             }
-            LogError::BookNotFound { name } | LogError::BookExists { name } | LogError::InvalidBookName { name, .. } => {
+            LogError::BookNotFound { name }
+            | LogError::BookExists { name }
+            | LogError::InvalidBookName { name, .. } => {
                 add("book", name.as_str().into());
             }
             LogError::ReservedTag { tag } => {
@@ -204,13 +227,16 @@ impl Problem {
             CallError::FunctionFailed { .. } => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "look at the function's message and at its logs".to_owned())
             }
-            CallError::WorkerLost { .. } => {
-                (StatusCode::BAD_GATEWAY, "look at the worker's output, then repeat the call with an Idempotency-Key".to_owned())
-            }
+            CallError::WorkerLost { .. } => (
+                StatusCode::BAD_GATEWAY,
+                "look at the worker's output, then repeat the call with an Idempotency-Key".to_owned(),
+            ),
             CallError::DeadlineExceeded { .. } => {
                 (StatusCode::GATEWAY_TIMEOUT, "repeat the call with a longer Boki-Timeout, or send it".to_owned())
             }
-            CallError::Overloaded { .. } => (StatusCode::SERVICE_UNAVAILABLE, "repeat the call after a pause".to_owned()),
+            CallError::Overloaded { .. } => {
+                (StatusCode::SERVICE_UNAVAILABLE, "repeat the call after a pause".to_owned())
+            }
             CallError::Cancelled { .. } => (StatusCode::CONFLICT, "call it again".to_owned()),
             CallError::KeyReused { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "use another Idempotency-Key".to_owned()),
             CallError::PayloadTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "boki config show".to_owned()),
@@ -222,7 +248,8 @@ impl Problem {
             }
             _ => (StatusCode::BAD_REQUEST, format!("GET /errors/{}", error.code())),
         };
-        let mut problem = Problem::new(error.code(), status, error.to_string(), next).retry(error.retry()).at(error.position());
+        let mut problem =
+            Problem::new(error.code(), status, error.to_string(), next).retry(error.retry()).at(error.position());
         let fields = &mut problem.0.fields;
         let mut add = |name: &str, value: Value| fields.insert(name.to_owned(), value);
         match error {

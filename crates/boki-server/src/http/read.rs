@@ -89,7 +89,9 @@ fn tag_of(query: &Query<'_>, book: &str) -> Result<Option<Tag>, Problem> {
 fn seq_of(query: &Query<'_>, name: &str) -> Result<Option<Seq>, Problem> {
     let seq: Option<u64> = query.parsed(name, A_SEQ)?;
     match seq {
-        Some(seq) if seq > Seq::MAX.0 => Err(Problem::invalid_query(Some(name), format!("{name}={seq} must be {A_SEQ}"))),
+        Some(seq) if seq > Seq::MAX.0 => {
+            Err(Problem::invalid_query(Some(name), format!("{name}={seq} must be {A_SEQ}")))
+        }
         seq => Ok(seq.map(Seq)),
     }
 }
@@ -122,8 +124,7 @@ pub(crate) async fn read(
     request: Request<Body>,
 ) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
-    let query =
-        Query::parse(parts.uri.query(), &["tag", "from", "dir", "limit", "wait", "consistency"])?;
+    let query = Query::parse(parts.uri.query(), &["tag", "from", "dir", "limit", "wait", "consistency"])?;
     let direction = match query.get("dir")? {
         None | Some("next") => Direction::Next,
         Some("prev") => Direction::Prev,
@@ -165,11 +166,8 @@ pub(crate) async fn read(
         (Direction::Next, last) => Some(last.map_or(read.from.0, |last| last.seq.0 + 1)),
         (Direction::Prev, last) => last.map(|last| last.seq.0 - 1).filter(|next| *next > 0),
     };
-    let body = RecordsJson {
-        records: found.records.iter().map(RecordJson::of).collect(),
-        next,
-        position: found.position.0.0,
-    };
+    let body =
+        RecordsJson { records: found.records.iter().map(RecordJson::of).collect(), next, position: found.position.0.0 };
     let mut response = json_response(StatusCode::OK, &body);
     set_position(&mut response, before, found.position);
     Ok(response)
@@ -223,8 +221,7 @@ pub(crate) async fn read_one(
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
         headers.insert("boki-seq", HeaderValue::from(seq.0));
         headers.insert("boki-time-us", HeaderValue::from(record.time_us));
-        let tags: Vec<String> =
-            record.body.tags().map(|tag| utf8_percent_encode(tag, IN_HEADER).to_string()).collect();
+        let tags: Vec<String> = record.body.tags().map(|tag| utf8_percent_encode(tag, IN_HEADER).to_string()).collect();
         if let Ok(tags) = HeaderValue::try_from(tags.join(", ")) {
             headers.insert("boki-tags", tags);
         }
@@ -289,14 +286,10 @@ pub(crate) async fn tail(
     let (parts, _) = request.into_parts();
     let query = Query::parse(parts.uri.query(), &["tag", "consistency"])?;
     let before = position_of(&parts.headers)?;
-    let tail = Tail {
-        book: app.book(&book)?.id,
-        tag: tag_of(&query, &book)?,
-        consistency: consistency_of(&query, &parts)?,
-    };
+    let tail =
+        Tail { book: app.book(&book)?.id, tag: tag_of(&query, &book)?, consistency: consistency_of(&query, &parts)? };
     let tail = app.node.tail(tail).await.map_err(|error| Problem::of_log(&error, &book))?;
-    let mut response =
-        json_response(StatusCode::OK, &TailJson { seq: tail.seq.0, position: tail.position.0.0 });
+    let mut response = json_response(StatusCode::OK, &TailJson { seq: tail.seq.0, position: tail.position.0.0 });
     set_position(&mut response, before, tail.position);
     Ok(response)
 }

@@ -66,8 +66,7 @@ mod tests {
     use super::*;
 
     fn rendered(payload: &'static [u8]) -> String {
-        let batch =
-            BatchBuilder::new(BookId(1)).record(vec![Tag::new("t").unwrap()], payload).build().unwrap();
+        let batch = BatchBuilder::new(BookId(1)).record(vec![Tag::new("t").unwrap()], payload).build().unwrap();
         let body: RecordBody = batch.records().next().unwrap();
         let record = Record { seq: Seq(7), time_us: 1, body, aux: None };
         serde_json::to_string(&RecordJson::of(&record)).unwrap()

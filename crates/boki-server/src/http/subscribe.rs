@@ -45,15 +45,11 @@ struct Cursor {
 }
 
 /// Answers with the records from `read.from` (or where `Last-Event-ID` says) on.
-pub(crate) fn subscribe(
-    app: Arc<App>,
-    book: String,
-    mut read: Read,
-    headers: &HeaderMap,
-) -> Result<Response, Problem> {
+pub(crate) fn subscribe(app: Arc<App>, book: String, mut read: Read, headers: &HeaderMap) -> Result<Response, Problem> {
     if let Some(id) = text_header(headers, "last-event-id")?.filter(|id| !id.is_empty()) {
         let from = id.parse().ok().filter(|seq| *seq <= Seq::MAX.0);
-        read.from = Seq(from.ok_or_else(|| Problem::invalid_header("Last-Event-ID", "the id of an event of this stream"))?);
+        read.from =
+            Seq(from.ok_or_else(|| Problem::invalid_header("Last-Event-ID", "the id of an event of this stream"))?);
     }
     read.limit = read.limit.clamp(1, PAGE);
     read.wait = Some(HEARTBEAT);

@@ -62,7 +62,8 @@ async fn with_worker(running: &Running) -> Workers {
 async fn bytes_in_bytes_out() {
     let running = start().await;
     let _worker = with_worker(&running).await;
-    let answer = running.send("POST", "/call/echo", &[("content-type", "image/x-any; q=1")], &b"\x00\xff"[..]).await.ok();
+    let answer =
+        running.send("POST", "/call/echo", &[("content-type", "image/x-any; q=1")], &b"\x00\xff"[..]).await.ok();
     assert_eq!((answer.status, &answer.body[..]), (200, &b"\x00\xff"[..]));
     assert_eq!(answer.header("content-type"), "image/x-any; q=1");
     assert_eq!(answer.header("boki-call").len(), 32);
@@ -141,18 +142,18 @@ async fn calls_with_the_same_key_are_one_call() {
 async fn what_was_sent_gives_its_result_later() {
     let running = start().await;
     let worker = with_worker(&running).await;
-    running.post("/v1/books", json!({"name": "a b"})).await.ok();
-    let sent = running.send("POST", "/send/slow", &[("boki-book", "a b")], r#"{"n":1}"#).await.ok();
+    running.post("/v1/books", json!({"name": "shop"})).await.ok();
+    let sent = running.send("POST", "/send/slow", &[("boki-book", "shop")], r#"{"n":1}"#).await.ok();
     assert_eq!(sent.status, 202);
     let id = sent.json()["call"].as_str().unwrap().to_owned();
-    assert_eq!(sent.header("location"), format!("/v1/calls/{id}?book=a+b"));
+    assert_eq!(sent.header("location"), format!("/v1/calls/{id}?book=shop"));
     let status = running.get(sent.header("location")).await.ok().json();
     assert_eq!((&status["state"], &status["function"]), (&json!("pending"), &json!("slow")));
-    let pending = running.get(&format!("/v1/calls/{id}/result?book=a+b")).await;
+    let pending = running.get(&format!("/v1/calls/{id}/result?book=shop")).await;
     assert_eq!((pending.status, &pending.json()["state"]), (202, &json!("pending")));
 
     worker.slow.add_permits(1);
-    let result = running.get(&format!("/v1/calls/{id}/result?book=a+b&wait=30s")).await.ok();
+    let result = running.get(&format!("/v1/calls/{id}/result?book=shop&wait=30s")).await.ok();
     assert_eq!((result.status, result.json()), (200, json!({"n": 1})));
     assert_eq!(running.get(sent.header("location")).await.ok().json()["state"], "succeeded");
     // It is on record in its own book only.
@@ -223,7 +224,8 @@ async fn a_call_that_runs_may_end_while_the_server_stops() {
     let address = running.address();
     let mut connection = running.connect().await;
     let request = crate::client::request("POST", "/call/slow", &[], "7");
-    let answer = tokio::spawn(async move { crate::client::answer(connection.send_request(request).await.unwrap()).await });
+    let answer =
+        tokio::spawn(async move { crate::client::answer(connection.send_request(request).await.unwrap()).await });
     in_time(async {
         while running.server.functions().status().running == 0 {
             tokio::task::yield_now().await;

@@ -107,10 +107,8 @@ async fn requests_that_run_may_end_and_readers_that_wait_are_told() {
     let mut half = TcpStream::connect(running.address()).await.unwrap();
     half.write_all(b"POST /v1/books/default/records HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\nab").await.unwrap();
     let mut other = running.connect().await;
-    in_time(async {
-        while running.get("/v1/status").await.json()["http"]["connections"].as_u64().unwrap() < 3 {}
-    })
-    .await;
+    in_time(async { while running.get("/v1/status").await.json()["http"]["connections"].as_u64().unwrap() < 3 {} })
+        .await;
     let address = running.address();
     let Running { server, dir } = running;
     let finish = async {
@@ -134,8 +132,12 @@ async fn requests_that_run_may_end_and_readers_that_wait_are_told() {
 async fn connections_that_do_not_end_are_closed_after_the_grace() {
     let running = start_with(|config| config.server.shutdown_grace = Span(Duration::from_millis(50))).await;
     let mut stuck = TcpStream::connect(running.address()).await.unwrap();
-    stuck.write_all(b"POST /v1/books/default/records HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\nab").await.unwrap();
-    in_time(async { while running.get("/v1/status").await.json()["http"]["connections"].as_u64().unwrap() < 2 {} }).await;
+    stuck
+        .write_all(b"POST /v1/books/default/records HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\nab")
+        .await
+        .unwrap();
+    in_time(async { while running.get("/v1/status").await.json()["http"]["connections"].as_u64().unwrap() < 2 {} })
+        .await;
     let Running { server, dir } = running;
     in_time(server.shutdown()).await;
     let mut rest = Vec::new();

@@ -60,7 +60,12 @@ async fn payloads_come_back_byte_for_byte_in_every_form() {
 async fn raw_bytes_are_appended_as_they_are() {
     let running = start().await;
     let payload = Bytes::from_static(b"\x00\xff{not json");
-    let headers = [("content-type", "image/x-any"), ("boki-tags", "a%2Cb, c"), ("boki-if-tail", "a%2Cb=0"), ("boki-raise", "lock=3")];
+    let headers = [
+        ("content-type", "image/x-any"),
+        ("boki-tags", "a%2Cb, c"),
+        ("boki-if-tail", "a%2Cb=0"),
+        ("boki-raise", "lock=3"),
+    ];
     let appended = running.send("POST", &format!("{RECORDS}?tag=d&tag=e"), &headers, payload.clone()).await.ok().json();
     let seq = appended["seq"].as_u64().unwrap();
     let one = format!("{RECORDS}/{seq}");
@@ -100,7 +105,8 @@ async fn conditions_make_an_append_a_compare_and_swap() {
 
     running.append(json!({"data": 3, "raise": {"lease": 5}})).await;
     running.append(json!({"data": 4, "if": {"fence": {"lease": 5}}})).await;
-    let problem = running.post(RECORDS, json!({"data": 5, "if": {"fence": {"lease": 4}}})).await.is_problem(409, "BK0202");
+    let problem =
+        running.post(RECORDS, json!({"data": 5, "if": {"fence": {"lease": 4}}})).await.is_problem(409, "BK0202");
     assert_eq!((&problem["tag"], &problem["epoch"], &problem["fence"]), (&json!("lease"), &json!(4), &json!(5)));
 }
 
