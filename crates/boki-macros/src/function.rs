@@ -55,7 +55,12 @@ pub(crate) fn expand(options: TokenStream, item: TokenStream) -> syn::Result<Tok
         #(#documentation)*
         #[derive(Clone, Copy, Debug)]
         #[allow(non_camel_case_types)]
-        #visibility struct #ident;
+        #visibility struct #ident {}
+
+        #[doc(hidden)]
+        #visibility fn #ident() -> #ident {
+            #ident {}
+        }
 
         impl #ident {
             #(#attributes)*
@@ -108,7 +113,10 @@ impl Parameters<'_> {
                 }
                 input if parameters.input.is_none() => parameters.input = Some(input),
                 other => {
-                    return Err(Error::new(other.span(), "a function of Boki has one input: make it a struct or tuple"));
+                    return Err(Error::new(
+                        other.span(),
+                        "a function of Boki has one input: make it a struct or tuple",
+                    ));
                 }
             }
         }
@@ -169,7 +177,7 @@ mod tests {
             },
         );
         let text = expanded.unwrap().to_string();
-        assert!(text.contains("pub (crate) struct hold ;"), "{text}");
+        assert!(text.contains("pub (crate) struct hold { }"), "{text}");
         assert!(text.contains("name : \"hold-seat\" . into ()"), "{text}");
         assert!(text.contains("description : \"Holds a seat.\" . into ()"), "{text}");
         assert!(text.contains("let input : Hold = input . json () ?"), "{text}");

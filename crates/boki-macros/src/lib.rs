@@ -32,7 +32,8 @@ use proc_macro::TokenStream;
 ///   (how often a call is tried again when its worker is lost or its failure is retryable).
 /// - The documentation of the `fn`, its first line, is what lists of functions show.
 ///
-/// The `fn` becomes a value of that name, to give to `serve!` or `Worker::with`; `hold::call(cx, input)` calls it in place.
+/// The name of the `fn` is what `serve!` and `Worker::with` take; `hold::call(cx, input)` runs it in place, as an ordinary
+/// function.
 #[proc_macro_attribute]
 pub fn function(options: TokenStream, item: TokenStream) -> TokenStream {
     function::expand(options.into(), item.into()).unwrap_or_else(syn::Error::into_compile_error).into()

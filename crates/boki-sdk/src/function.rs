@@ -117,13 +117,12 @@ fn spec(name: String) -> FunctionSpec {
     FunctionSpec { name, description: String::new(), max_attempts: 0, timeout_ms: 0 }
 }
 
-impl<H, I, F, O, E> Function for JsonFunction<H, I>
+impl<H, I, F, O> Function for JsonFunction<H, I>
 where
     H: Fn(Cx, I) -> F + Send + Sync + 'static,
     I: DeserializeOwned + 'static,
-    F: Future<Output = Result<O, E>> + Send + 'static,
+    F: Future<Output = Result<O, Failure>> + Send + 'static,
     O: Serialize,
-    E: Into<Failure>,
 {
     fn spec(&self) -> FunctionSpec {
         self.spec.clone()
@@ -134,24 +133,22 @@ where
             Err(failure) => Box::pin(std::future::ready(Err(failure))),
             Ok(input) => {
                 let run = (self.handler)(cx, input);
-                Box::pin(async move { Output::json(&run.await.map_err(Into::into)?) })
+                Box::pin(async move { Output::json(&run.await?) })
             }
         }
     }
 }
 
-impl<H, F, E> Function for RawFunction<H>
+impl<H, F> Function for RawFunction<H>
 where
     H: Fn(Cx, Input) -> F + Send + Sync + 'static,
-    F: Future<Output = Result<Output, E>> + Send + 'static,
-    E: Into<Failure>,
+    F: Future<Output = Result<Output, Failure>> + Send + 'static,
 {
     fn spec(&self) -> FunctionSpec {
         self.spec.clone()
     }
 
     fn run(&self, cx: Cx, input: Input) -> Running {
-        let run = (self.handler)(cx, input);
-        Box::pin(async move { run.await.map_err(Into::into) })
+        Box::pin((self.handler)(cx, input))
     }
 }

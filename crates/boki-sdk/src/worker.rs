@@ -36,7 +36,7 @@ const ORPHANED_AFTER: Duration = Duration::from_secs(10);
 ///
 /// fn main() -> boki_sdk::Result<()> {
 ///     Worker::new()
-///         .function("double", |_cx: Cx, number: u64| async move { Result::Ok(number * 2) })
+///         .function("double", |_cx: Cx, number: u64| async move { Ok(number * 2) })
 ///         .run()
 /// }
 /// ```
@@ -90,8 +90,9 @@ impl Worker {
         self
     }
 
-    /// Offers a function that [`function`](crate::function) made.
-    pub fn with(mut self, function: impl Function) -> Worker {
+    /// Offers a function that [`function`](crate::function) made, by its name; or what a closure returns.
+    pub fn with<F: Function>(mut self, function: impl FnOnce() -> F) -> Worker {
+        let function = function();
         let name = function.spec().name;
         if self.functions.insert(name.clone(), Arc::new(function)).is_some() {
             self.twice = Some(name);
@@ -100,25 +101,23 @@ impl Worker {
     }
 
     /// Offers a closure as a function: input and output are JSON.
-    pub fn function<H, I, F, O, E>(self, name: impl Into<String>, handler: H) -> Worker
+    pub fn function<H, I, F, O>(self, name: impl Into<String>, handler: H) -> Worker
     where
         H: Fn(Cx, I) -> F + Send + Sync + 'static,
         I: DeserializeOwned + 'static,
-        F: Future<Output = std::result::Result<O, E>> + Send + 'static,
+        F: Future<Output = std::result::Result<O, Failure>> + Send + 'static,
         O: Serialize + 'static,
-        E: Into<Failure> + 'static,
     {
-        self.with(JsonFunction::new(name.into(), handler))
+        self.with(|| JsonFunction::new(name.into(), handler))
     }
 
     /// Offers a closure as a function: input and output are bytes.
-    pub fn raw<H, F, E>(self, name: impl Into<String>, handler: H) -> Worker
+    pub fn raw<H, F>(self, name: impl Into<String>, handler: H) -> Worker
     where
         H: Fn(Cx, Input) -> F + Send + Sync + 'static,
-        F: Future<Output = std::result::Result<Output, E>> + Send + 'static,
-        E: Into<Failure> + 'static,
+        F: Future<Output = std::result::Result<Output, Failure>> + Send + 'static,
     {
-        self.with(RawFunction::new(name.into(), handler))
+        self.with(|| RawFunction::new(name.into(), handler))
     }
 
     /// Ends the worker when `stop` is cancelled: it takes no more calls, finishes those it has, and returns.
