@@ -1,1 +1,102 @@
-fn main() {}
+//! The boki binary.
+
+mod bench;
+mod books;
+mod call;
+mod cli;
+mod demo;
+mod dev;
+mod failure;
+mod lines;
+mod log;
+mod new;
+mod output;
+mod record_form;
+mod remote;
+mod serve;
+mod settings;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use crate::cli::{Cli, Command};
+use crate::failure::{Exit, Failure};
+use crate::output::Output;
+
+/// Memory is taken on one thread and given back on another all the time; see `docs/dependencies.md`.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let is_json = cli.json;
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(is_json),
+    }
+}
+
+/// What clap has to say: help and versions as they are, errors as JSON if that was asked for.
+fn usage(error: &clap::Error) -> ExitCode {
+    let wants_json = std::env::args_os().any(|argument| argument == "--json");
+    if error.use_stderr() && wants_json {
+        let what = error.to_string();
+        let what = what.lines().next().unwrap_or_default();
+        return Failure::input(what.strip_prefix("error: ").unwrap_or(what), "boki --help").report(true);
+    }
+    // If it cannot be printed there is nobody to tell.
+    let _ = error.print();
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Exit::Usage as u8))
+}
+
+fn run(cli: Cli) -> Result<(), Failure> {
+    let out = Output::new(cli.json);
+    match cli.command {
+        Command::New(args) => new::run(&args, out),
+        Command::Config(command) => settings::run(&command, out),
+        Command::Completions { shell } => completions(shell, out),
+        Command::BenchEcho => bench::echo(),
+        Command::DemoWorker => demo::run_worker(),
+        Command::Server(args) => on_all_cores(serve::run(args, out)),
+        Command::Dev(args) => on_all_cores(dev::run(args, out)),
+        Command::BenchWorker => on_all_cores(bench::worker()),
+        Command::Bench(args) => on_one_core(bench::run(args, out)),
+        Command::Demo(args) => on_all_cores(demo::run(args, out)),
+        Command::Call(args) => on_one_core(call::call(args, out)),
+        Command::Log(command) => on_one_core(log::run(command, out)),
+        Command::Books(command) => on_one_core(books::run(command, out)),
+        Command::Functions(command) => on_one_core(call::functions(command, out)),
+    }
+}
+
+fn completions(shell: clap_complete::Shell, mut out: Output) -> Result<(), Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "boki", &mut script);
+    out.bytes(&script)?;
+    out.finish()
+}
+
+/// For what serves: one thread per core.
+fn on_all_cores(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    block_on(tokio::runtime::Builder::new_multi_thread(), command)
+}
+
+/// For what asks: answers come on the thread that waits for them, so nobody has to be woken.
+fn on_one_core(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    block_on(tokio::runtime::Builder::new_current_thread(), command)
+}
+
+fn block_on(
+    mut runtime: tokio::runtime::Builder,
+    command: impl Future<Output = Result<(), Failure>>,
+) -> Result<(), Failure> {
+    let runtime = runtime.enable_all().build().map_err(|error| Failure::io("cannot start the runtime", &error))?;
+    let result = runtime.block_on(Box::pin(command));
+    // A thread that reads standard input may wait for a line that never comes.
+    runtime.shutdown_background();
+    result
+}

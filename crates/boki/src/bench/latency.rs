@@ -1,0 +1,129 @@
+//! How long operations took, and how a closed loop of them is driven.
+//!
+//! A closed loop has a fixed number of operations in flight: each client begins the next one when the last has
+//! ended. An operation counts if it began after the warm-up and ended before the end of the measurement.
+
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use tokio::task::LocalSet;
+
+use super::process::CpuClock;
+use crate::failure::{BENCH_BROKEN, Exit, Failure};
+
+/// How long to warm up and to measure.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    pub(crate) warm_up: Duration,
+    pub(crate) measure: Duration,
+}
+
+/// Durations, in constant memory, to three digits.
+#[derive(Clone, Debug)]
+pub(crate) struct Latencies(Histogram<u64>);
+
+impl Latencies {
+    const LONGEST_NS: u64 = 120_000_000_000;
+
+    pub(crate) fn new() -> Latencies {
+        Latencies(
+            Histogram::new_with_max(Latencies::LONGEST_NS, 3).expect("the bounds and digits are constants that fit"),
+        )
+    }
+
+    pub(crate) fn add(&mut self, took: Duration) {
+        self.0.saturating_record(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    pub(crate) fn merge(&mut self, other: &Latencies) {
+        // Both have the same bounds, so it cannot fail.
+        let _ = self.0.add(&other.0);
+    }
+
+    pub(crate) fn count(&self) -> u64 {
+        self.0.len()
+    }
+
+    /// The quantile (0.5 is the median), in microseconds.
+    pub(crate) fn quantile_us(&self, quantile: f64) -> f64 {
+        self.0.value_at_quantile(quantile) as f64 / 1000.0
+    }
+
+    pub(crate) fn max_us(&self) -> f64 {
+        self.0.max() as f64 / 1000.0
+    }
+}
+
+/// What a closed loop did.
+#[derive(Clone, Debug)]
+pub(crate) struct Measured {
+    pub(crate) latencies: Latencies,
+    /// Over which time it was counted.
+    pub(crate) over: Duration,
+    /// Processor time that the server took meanwhile, where its process is known.
+    pub(crate) server_cpu: Option<Duration>,
+    /// Processor time that this process took meanwhile.
+    pub(crate) client_cpu: Duration,
+}
+
+impl Measured {
+    pub(crate) fn per_second(&self) -> f64 {
+        self.latencies.count() as f64 / self.over.as_secs_f64()
+    }
+}
+
+/// Runs every client's operation one after the other, all clients beside each other, on this thread.
+pub(crate) async fn closed_loop<C>(plan: Plan, server: Option<CpuClock>, clients: Vec<C>) -> Result<Measured, Failure>
+where
+    C: AsyncFnMut() -> Result<(), Failure> + 'static,
+{
+    let from = Instant::now() + plan.warm_up;
+    let until = from + plan.measure;
+    let own = CpuClock::own();
+    let local = LocalSet::new();
+    let tasks: Vec<_> = clients
+        .into_iter()
+        .map(|mut client| {
+            local.spawn_local(async move {
+                let mut latencies = Latencies::new();
+                let mut begin = Instant::now();
+                while begin < until {
+                    client().await?;
+                    let end = Instant::now();
+                    if begin >= from && end <= until {
+                        latencies.add(end - begin);
+                    }
+                    begin = end;
+                }
+                Ok::<_, Failure>(latencies)
+            })
+        })
+        .collect();
+    local
+        .run_until(async move {
+            let read = || Ok::<_, Failure>((server.as_ref().map(CpuClock::used).transpose()?, own.used()?));
+            tokio::time::sleep_until(from.into()).await;
+            let before = read()?;
+            tokio::time::sleep_until(until.into()).await;
+            let after = read()?;
+            let mut latencies = Latencies::new();
+            for task in tasks {
+                match task.await {
+                    Ok(result) => latencies.merge(&result?),
+                    Err(error) => return Err(broken(format!("a client of the load ended: {error}"))),
+                }
+            }
+            if latencies.count() == 0 {
+                return Err(broken("no operation ended within the time of the measurement"));
+            }
+            let server_cpu = after.0.zip(before.0).map(|(after, before)| after.saturating_sub(before));
+            let client_cpu = after.1.saturating_sub(before.1);
+            Ok(Measured { latencies, over: plan.measure, server_cpu, client_cpu })
+        })
+        .await
+}
+
+/// What was measured cannot be trusted.
+pub(crate) fn broken(what: impl Into<String>) -> Failure {
+    Failure::new(BENCH_BROKEN, Exit::Failed, what, "look at the server's output, then run the benchmark again")
+}

@@ -1,0 +1,121 @@
+//! `boki bench`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use boki_server::config::Span;
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::server::DurabilityArg;
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Starts a server of its own in a temporary folder and measures it from this process, together with the
+machine in the same run: a round trip over loopback, a synced write. Figures of different machines, or
+of different hours on a shared one, cannot be compared; the ratios printed at the end can.
+
+Examples:
+  boki bench all
+  boki bench append --in-flight 1,64 --size 100 --seconds 10
+  boki bench http --server 127.0.0.1:2654          a server that runs already; nothing else is started
+  boki bench --json all > bench.json")]
+pub(crate) struct Bench {
+    #[command(subcommand)]
+    pub(crate) workload: Workload,
+    #[command(flatten)]
+    pub(crate) options: BenchOptions,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct BenchOptions {
+    /// Measure this server instead of a new one.
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    pub(crate) server: Option<String>,
+    /// Where the new server's data and the files of the disk measurement go; the temporary folder unless given.
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// Of the new server.
+    #[arg(long, global = true, value_enum, default_value_t = DurabilityArg::Fsync)]
+    pub(crate) durability: DurabilityArg,
+    /// How long each figure is measured, in seconds.
+    #[arg(long, global = true, default_value_t = 5.0, value_parser = seconds)]
+    pub(crate) seconds: f64,
+    /// How long before that the same load runs uncounted, in seconds.
+    #[arg(long, global = true, default_value_t = 1.0, value_parser = seconds)]
+    pub(crate) warm_up: f64,
+    /// Payload of a record, in bytes.
+    #[arg(long, global = true, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=8 << 20))]
+    pub(crate) size: u32,
+    /// Connections that native appends and reads share.
+    #[arg(long, global = true, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) connections: u32,
+    /// How the results are printed.
+    #[arg(long, global = true, value_enum, default_value_t = Format::Table)]
+    pub(crate) format: Format,
+    /// Results of other systems from the same machine and hour, to stand beside these (JSON lines: name, per_second, p50_us).
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) beside: Option<PathBuf>,
+}
+
+/// How results are printed. `--json` is short for JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// Aligned columns.
+    Table,
+    /// Markdown, for documents.
+    Markdown,
+    /// One JSON object.
+    Json,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Workload {
+    /// Appends over the native protocol.
+    Append {
+        /// How many at once; each number is a figure of its own.
+        #[arg(long, value_delimiter = ',', default_value = "1,16,64,256,1024", value_parser = in_flight())]
+        in_flight: Vec<u32>,
+    },
+    /// Reads of the last record of a tag, from memory, over the native protocol.
+    Read {
+        /// How many at once; each number is a figure of its own.
+        #[arg(long, value_delimiter = ',', default_value = "1,64", value_parser = in_flight())]
+        in_flight: Vec<u32>,
+    },
+    /// Calls of a function that does nothing, over HTTP.
+    Call {
+        /// How many keep-alive connections, each with one call at a time; each number is a figure of its own.
+        #[arg(long, value_delimiter = ',', default_value = "1,16,64", value_parser = in_flight())]
+        clients: Vec<u32>,
+    },
+    /// Appends over HTTP.
+    Http {
+        /// How many keep-alive connections, each with one append at a time; each number is a figure of its own.
+        #[arg(long, value_delimiter = ',', default_value = "1,64", value_parser = in_flight())]
+        clients: Vec<u32>,
+    },
+    /// A server without load: memory, processor time, wake-ups, and how fast it starts.
+    Idle {
+        /// How long to watch it, in seconds.
+        #[arg(long, default_value_t = 10.0, value_parser = seconds)]
+        window: f64,
+    },
+    /// All of these.
+    All,
+}
+
+fn in_flight() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=16_384)
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if seconds.is_finite() && (0.01..=3600.0).contains(&seconds) => Ok(seconds),
+        _ => match text.parse::<Span>() {
+            Ok(Span(span)) if (Duration::from_millis(10)..=Duration::from_secs(3600)).contains(&span) => {
+                Ok(span.as_secs_f64())
+            }
+            _ => Err("a number of seconds from 0.01 to 3600 is expected".to_owned()),
+        },
+    }
+}

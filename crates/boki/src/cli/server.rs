@@ -1,0 +1,108 @@
+//! Commands about a server on this machine and its configuration.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use boki_server::config::Durability;
+use clap::{Args, Subcommand, ValueEnum};
+
+/// The file that is read if it is there and no other is named.
+pub(crate) const DEFAULT_FILE: &str = "boki.toml";
+
+/// Where settings come from.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ConfigFile {
+    /// The configuration; `boki.toml` in this folder, if there is one.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Settings come from defaults, then boki.toml, then BOKI_SECTION__KEY variables, then these options.
+
+Examples:
+  boki server
+  boki server --listen 127.0.0.1:0 --data /var/lib/boki     any free port; it is printed
+  boki server --json                                        one line of JSON when it is ready
+  BOKI_LOG__CACHE=256MiB boki server
+
+SIGTERM or ctrl-c ends it in order: requests that run may end (server.shutdown_grace), then the log
+is closed. A second one ends it at once; what was acknowledged is on disk in any case.")]
+pub(crate) struct ServerArgs {
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+    /// Address and port for HTTP and the native protocol; port 0 takes a free one.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// The data directory; made if missing.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// What an acknowledged append survives.
+    #[arg(long, value_enum)]
+    pub(crate) durability: Option<DurabilityArg>,
+    /// Listen on an address that other machines can reach, although nothing asks callers who they are.
+    #[arg(long)]
+    pub(crate) insecure: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DurabilityArg {
+    /// A power cut: nothing is acknowledged before it is on disk.
+    Fsync,
+    /// The end of the process, not a power cut. For comparison only.
+    Memory,
+}
+
+impl From<DurabilityArg> for Durability {
+    fn from(argument: DurabilityArg) -> Durability {
+        match argument {
+            DurabilityArg::Fsync => Durability::Fsync,
+            DurabilityArg::Memory => Durability::Memory,
+        }
+    }
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+What to run stands in boki.toml:
+
+  [dev]
+  build = \"cargo build\"             # optional: run first; while it fails, the old code stays
+  command = \"target/debug/shop\"     # your worker
+  watch = [\"src\"]                   # whose changes reload it; \".\" unless set
+
+Data is kept in ./.boki. Without a [dev] command it is a server alone.")]
+pub(crate) struct DevArgs {
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+    /// Address and port; port 0 takes a free one.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<SocketAddr>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  boki new shop && cd shop && boki dev")]
+pub(crate) struct NewArgs {
+    /// The folder to make; its last part is the name of the project.
+    pub(crate) path: PathBuf,
+    /// In Rust (the default, and so far the only choice).
+    #[arg(long)]
+    pub(crate) rust: bool,
+    /// Where the crate `boki-sdk` is; the checkout that this binary was built from, unless given.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) sdk_path: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Say whether the configuration can be used, and what is wrong with it.
+    #[command(after_help = "Example:\n  boki config check --config /etc/boki.toml")]
+    Check(ConfigFile),
+    /// Print the JSON schema of boki.toml, for editors.
+    #[command(after_help = "Example:\n  boki config schema > boki.schema.json")]
+    Schema,
+    /// Print every setting as it applies: defaults, file and environment together.
+    #[command(after_help = "Example:\n  BOKI_LOG__CACHE=256MiB boki config show")]
+    Show(ConfigFile),
+}
