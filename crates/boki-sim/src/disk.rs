@@ -1,0 +1,195 @@
+//! A node's disk: the production journal over a disk in memory, and what power cuts and failures do to it.
+
+use boki_disk::mem::MemDisk;
+use boki_disk::{Frame, Journal, JournalConfig, JournalReader, OpenError, WriteError, read_blob, write_blob};
+use boki_log::machine::WriteFrame;
+use boki_log::storage::{FramePlace, Place};
+use bytes::Bytes;
+
+use crate::ledger::OnDisk;
+use crate::rng::Rng;
+use crate::violation::{Checked, Violation, violated};
+
+const CHECKPOINT: &str = "checkpoint";
+
+/// See the module's description.
+#[derive(Debug)]
+pub struct NodeDisk {
+    mem: MemDisk,
+    config: JournalConfig,
+    journal: Option<Journal<MemDisk>>,
+    reader: Option<JournalReader<MemDisk>>,
+    has_failed: bool,
+}
+
+/// How a node's memory is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CrashKind {
+    /// The process ends; what it has written, the system still has.
+    Killed,
+    /// The power is gone: what was not synced is lost, torn or kept.
+    PowerCut,
+}
+
+/// What has become of a group when the node crashed while it was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interrupted {
+    /// Nothing had been done.
+    NotBegun,
+    /// Some of it had been done.
+    Partly,
+    /// All of it was done; nobody was told.
+    Done,
+}
+
+/// How a group ended.
+#[derive(Debug)]
+pub enum Written {
+    /// It is on disk: where.
+    Done(Vec<FramePlace>),
+    /// There was no room; nothing was written.
+    Full,
+    /// Nobody knows.
+    Failed(String),
+}
+
+impl NodeDisk {
+    /// An empty disk.
+    #[must_use]
+    pub fn new(directory: u128, segment_bytes: u64) -> NodeDisk {
+        let config = JournalConfig {
+            segment_bytes,
+            first_segment_bytes: segment_bytes / 2,
+            sync: true,
+            ..JournalConfig::new(directory)
+        };
+        NodeDisk { mem: MemDisk::new(), config, journal: None, reader: None, has_failed: false }
+    }
+
+    /// Opens the journal, and gives every frame in it to `visit`. With `interrupted`, the power goes meanwhile; once it is
+    /// back, opening must succeed.
+    pub fn open(&mut self, interrupted: bool, rng: &mut Rng, visit: &mut dyn FnMut(OnDisk, FramePlace)) -> Checked {
+        if interrupted {
+            self.mem.cut_power_after(rng.below(6));
+            let opened = Journal::open(self.mem.clone(), self.config.clone(), &mut |_| {});
+            drop(opened);
+            self.crash(CrashKind::PowerCut, rng);
+        }
+        let opened = Journal::open(self.mem.clone(), self.config.clone(), &mut |frame| {
+            let place = FramePlace { segment: frame.location.segment, offset: frame.location.offset };
+            visit(OnDisk { kind: frame.kind, segment: place.segment, body: frame.body }, place);
+        });
+        let journal = opened.map_err(|error: OpenError| Violation {
+            check: "recovery",
+            detail: format!("the journal does not open: {error}"),
+        })?;
+        self.reader = Some(journal.reader());
+        self.journal = Some(journal);
+        Ok(())
+    }
+
+    /// Writes a group.
+    pub fn write(&mut self, frames: &[WriteFrame]) -> Written {
+        let Some(journal) = &mut self.journal else { return Written::Failed("not open".into()) };
+        let frames: Vec<Frame> =
+            frames.iter().map(|frame| Frame { kind: frame.kind, parts: frame.parts.clone() }).collect();
+        let mut locations = Vec::new();
+        match journal.write(&frames, &mut locations) {
+            Ok(()) => {
+                let place = |at: &boki_disk::Location| FramePlace { segment: at.segment, offset: at.offset };
+                Written::Done(locations.iter().map(place).collect())
+            }
+            Err(WriteError::Full) => Written::Full,
+            Err(error) => {
+                self.has_failed = true;
+                Written::Failed(error.to_string())
+            }
+        }
+    }
+
+    /// Whether a write has failed, so that there will be no other before the journal is opened again.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.has_failed
+    }
+
+    /// Writes a group, in the midst of which the node crashes.
+    pub fn write_interrupted(&mut self, frames: &[WriteFrame], how: Interrupted, kind: CrashKind, rng: &mut Rng) {
+        match (how, kind) {
+            (Interrupted::NotBegun, _) => return,
+            (Interrupted::Done, _) => {}
+            // The write is done, or half of it, and the sync is not.
+            (Interrupted::Partly, CrashKind::Killed) if rng.chance(500) => self.mem.fail_write_after(0),
+            (Interrupted::Partly, CrashKind::Killed) => self.mem.fail_sync_after(0),
+            (Interrupted::Partly, CrashKind::PowerCut) => self.mem.cut_power_after(rng.below(5)),
+        }
+        self.write(frames);
+    }
+
+    /// The node crashes.
+    pub fn crash(&mut self, kind: CrashKind, rng: &mut Rng) {
+        self.journal = None;
+        self.reader = None;
+        self.has_failed = false;
+        if kind == CrashKind::PowerCut {
+            let per_mille = *rng.pick(&[0, 500, 500, 950, 1000]).unwrap_or(&500);
+            self.mem.crash(&mut |ways| if rng.chance(per_mille) { 1 + rng.below(ways - 1) } else { 0 });
+        }
+    }
+
+    /// The next write, or its sync, fails.
+    pub fn fail_next_write(&mut self, rng: &mut Rng) {
+        if rng.chance(500) { self.mem.fail_write_after(0) } else { self.mem.fail_sync_after(0) }
+    }
+
+    /// Whether there is room for a further segment.
+    pub fn set_full(&mut self, full: bool) {
+        let capacity = full.then(|| self.mem.used_bytes());
+        self.mem.set_capacity(capacity);
+    }
+
+    /// Whether syncs do nothing.
+    pub fn set_sync_lies(&mut self, lies: bool) {
+        self.mem.set_sync_lies(lies);
+    }
+
+    /// The bytes at `place`.
+    pub fn read(&self, place: Place) -> Result<Bytes, String> {
+        let Some(reader) = &self.reader else { return Err("not open".into()) };
+        reader.read(place.segment, place.offset, place.len).map_err(|error| error.to_string())
+    }
+
+    /// The last checkpoint.
+    pub fn checkpoint(&self) -> Checked<Option<Bytes>> {
+        read_blob(&self.mem, CHECKPOINT)
+            .map_err(|error| Violation { check: "recovery", detail: format!("the checkpoint: {error}") })
+    }
+
+    /// Replaces the checkpoint; `false` if there is no room.
+    pub fn write_checkpoint(&mut self, bytes: &Bytes) -> bool {
+        write_blob(&self.mem, CHECKPOINT, bytes).is_ok()
+    }
+
+    /// Replaces the checkpoint, in the midst of which the power goes.
+    pub fn write_checkpoint_interrupted(&mut self, bytes: &Bytes, rng: &mut Rng) {
+        self.mem.cut_power_after(rng.below(5));
+        self.write_checkpoint(bytes);
+    }
+
+    /// Removes a segment; `false` if the disk did not let it.
+    pub fn remove_segment(&mut self, segment: u64) -> bool {
+        self.journal.as_mut().is_some_and(|journal| journal.remove_segment(segment).is_ok())
+    }
+
+    /// Begins to remove a segment, in the midst of which the power goes.
+    pub fn remove_segment_interrupted(&mut self, segment: u64, rng: &mut Rng) {
+        self.mem.cut_power_after(rng.below(6));
+        self.remove_segment(segment);
+    }
+
+    /// That the journal has these segments and no others, for the machine's sake.
+    pub fn check_has(&self, segment: u64) -> Checked {
+        let has = self.journal.as_ref().is_some_and(|journal| journal.segments().iter().any(|s| s.number == segment));
+        if has { Ok(()) } else { violated("reclaim", format!("segment {segment} is to be removed and is not there")) }
+    }
+}

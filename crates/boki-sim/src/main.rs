@@ -1,0 +1,169 @@
+//! The simulator's command.
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use boki_sim::campaign::{self, Summary};
+use boki_sim::mutation::Mutation;
+use boki_sim::plan::Topology;
+use boki_sim::{Report, Run};
+use clap::{Parser, ValueEnum};
+
+/// Runs Boki's protocol under simulated faults.
+#[derive(Debug, Parser)]
+#[command(name = "boki-sim")]
+struct Arguments {
+    /// How many seeds
+    #[arg(long, default_value_t = 100)]
+    seeds: u64,
+    /// The first seed
+    #[arg(long, default_value_t = 0)]
+    from: u64,
+    /// Only this seed
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Only this topology
+    #[arg(long, value_enum)]
+    topology: Option<TopologyArgument>,
+    /// Print everything that happens (with --seed)
+    #[arg(long)]
+    trace: bool,
+    /// End at this virtual time, in microseconds (with --seed)
+    #[arg(long, value_name = "T")]
+    until: Option<u64>,
+    /// Run each seed twice and compare
+    #[arg(long)]
+    twice: bool,
+    /// Check that every deliberate bug is caught
+    #[arg(long)]
+    mutants: bool,
+    /// Run with this deliberate bug
+    #[arg(long, value_name = "NAME")]
+    mutant: Option<String>,
+    /// How many threads
+    #[arg(long, default_value_t = std::thread::available_parallelism().map_or(1, usize::from))]
+    threads: usize,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum TopologyArgument {
+    Alone,
+    Apart,
+}
+
+/// A deliberate bug must be caught by one of so many seeds.
+const SEEDS_PER_MUTANT: u64 = 300;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let is_good = if arguments.mutants { mutants() } else { seeds(&arguments) };
+    if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn runs(arguments: &Arguments) -> Result<Vec<Run>, String> {
+    let topologies = match arguments.topology {
+        None => vec![Topology::Alone, Topology::Apart],
+        Some(TopologyArgument::Alone) => vec![Topology::Alone],
+        Some(TopologyArgument::Apart) => vec![Topology::Apart],
+    };
+    let mutation = match &arguments.mutant {
+        None => None,
+        Some(name) => Some(
+            *Mutation::ALL
+                .iter()
+                .find(|mutation| format!("{mutation:?}") == *name)
+                .ok_or_else(|| format!("no deliberate bug is called {name:?}"))?,
+        ),
+    };
+    let seeds = match arguments.seed {
+        Some(seed) => seed..=seed,
+        None if arguments.seeds == 0 => return Ok(Vec::new()),
+        None => arguments.from..=arguments.from + arguments.seeds - 1,
+    };
+    let mut runs = if arguments.seed.is_none() { campaign::regressions() } else { Vec::new() };
+    for seed in seeds {
+        runs.extend(topologies.iter().map(|topology| Run {
+            mutation,
+            printed: arguments.trace && arguments.seed.is_some(),
+            until_us: arguments.until,
+            ..Run::new(seed, *topology)
+        }));
+    }
+    Ok(runs)
+}
+
+fn seeds(arguments: &Arguments) -> bool {
+    let runs = match runs(arguments) {
+        Ok(runs) => runs,
+        Err(error) => {
+            eprintln!("{error}");
+            return false;
+        }
+    };
+    let start = Instant::now();
+    let step = (runs.len() / 10).max(1);
+    let summary = campaign::run_all(&runs, arguments.threads, &|done, run: &Run, report: &Report| {
+        if let Some(violation) = &report.violation {
+            println!("{} seed {}: {violation}", run.topology.name(), run.seed);
+        }
+        if done % step == 0 && runs.len() > 1 {
+            println!("{done} of {} after {:.1} s", runs.len(), start.elapsed().as_secs_f64());
+        }
+    });
+    let differing = if arguments.twice { compare(&runs) } else { 0 };
+    print(&summary);
+    println!("{} passed, {} failed", summary.passed, summary.failed.len() + differing);
+    summary.failed.is_empty() && differing == 0
+}
+
+/// Runs everything twice more; how many runs differed.
+fn compare(runs: &[Run]) -> usize {
+    let mut differing = 0;
+    for run in runs {
+        let quiet = Run { printed: false, ..*run };
+        let (first, second) = (quiet.run().trace_hash, quiet.run().trace_hash);
+        if first != second {
+            println!("{} seed {}: two runs differ: {first:016x}, {second:016x}", run.topology.name(), run.seed);
+            differing += 1;
+        }
+    }
+    differing
+}
+
+fn print(summary: &Summary) {
+    println!();
+    for (what, count) in &summary.counts {
+        println!("{count:>12}  {what}");
+    }
+    println!();
+    for (run, violation) in summary.failed.iter().take(20) {
+        println!("{} seed {}: {violation}", run.topology.name(), run.seed);
+        let mutant = run.mutation.map_or(String::new(), |mutation| format!(" --mutant {mutation:?}"));
+        println!(
+            "  replay: cargo run --release -p boki-sim -- --topology {} --seed {}{mutant} --trace",
+            run.topology.name(),
+            run.seed
+        );
+    }
+}
+
+fn mutants() -> bool {
+    println!("| deliberate bug | what it is | caught in | by seed | check |");
+    println!("| --- | --- | --- | --- | --- |");
+    let mut survivors = Vec::new();
+    for mutation in Mutation::ALL {
+        let topology = mutation.topology().name();
+        match campaign::hunt(*mutation, SEEDS_PER_MUTANT) {
+            Some((seed, violation)) => {
+                println!("| `{mutation:?}` | {} | {topology} | {seed} | {} |", mutation.about(), violation.check);
+            }
+            None => {
+                println!("| `{mutation:?}` | {} | {topology} | – | **survives** |", mutation.about());
+                survivors.push(*mutation);
+            }
+        }
+    }
+    println!();
+    println!("{} caught, {} survived", Mutation::ALL.len() - survivors.len(), survivors.len());
+    survivors.is_empty()
+}
