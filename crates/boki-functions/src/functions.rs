@@ -11,7 +11,7 @@ use boki_node::Node;
 use boki_wire::worker::{CallId, Register};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -54,6 +54,8 @@ pub(crate) struct Shared {
     book_names: Mutex<HashMap<BookId, Arc<str>>>,
     /// While the engine stops: an attempt has ended.
     ended: Notify,
+    /// Counts workers that connect and workers that go.
+    worker_changes: watch::Sender<u64>,
 }
 
 impl Functions {
@@ -77,6 +79,7 @@ impl Functions {
             ids: CallIds::new(),
             book_names: Mutex::default(),
             ended: Notify::new(),
+            worker_changes: watch::Sender::new(0),
             config,
         }))
     }
@@ -187,6 +190,12 @@ impl Functions {
         self.0.dispatch.lock().workers()
     }
 
+    /// Changes whenever a worker has connected or is gone; ends with the functions.
+    #[must_use]
+    pub fn worker_changes(&self) -> watch::Receiver<u64> {
+        self.0.worker_changes.subscribe()
+    }
+
     /// A picture of the whole.
     #[must_use]
     pub fn status(&self) -> FunctionsStatus {
@@ -266,6 +275,11 @@ impl Shared {
             on_record: false,
         };
         self.drive(&invocation, plan).await
+    }
+
+    /// A worker has connected, or is gone.
+    pub(crate) fn note_worker(&self) {
+        self.worker_changes.send_modify(|count| *count = count.wrapping_add(1));
     }
 
     pub(crate) fn new_call_id(&self) -> CallId {

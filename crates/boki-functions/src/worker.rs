@@ -60,6 +60,7 @@ impl WorkerLink {
         if let Some(process) = &process {
             process.registered(key, shared);
         }
+        shared.note_worker();
         tracing::info!(worker = %name, id = key.number(), "worker connected");
         Ok(WorkerLink { shared: Arc::clone(shared), key, name, process, gone: false })
     }
@@ -138,6 +139,7 @@ impl WorkerLink {
             expire_later(&self.shared);
         }
         self.shared.note_idle();
+        self.shared.note_worker();
         tracing::info!(worker = %self.name, id = self.key.number(), "worker disconnected");
     }
 }

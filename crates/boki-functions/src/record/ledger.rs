@@ -63,11 +63,16 @@ impl Ledgers {
     /// that is worth it.
     pub(super) fn close(&self, ticket: &Ticket) -> Option<Seq> {
         let recovered = self.recovered.load(Ordering::Acquire);
-        self.with(ticket.book, |ledger| {
-            ledger.open.remove(&ticket.entry);
-            ledger.finished += 1;
-            (recovered && ledger.finished >= TRIM_EVERY).then(|| ledger.trim())
-        })
+        let mut books = self.books.lock();
+        let ledger = books.get_mut(&ticket.book)?;
+        ledger.open.remove(&ticket.entry);
+        if ledger.is_blank() {
+            // The call was refused, most likely because there is no such book: that may not take memory.
+            books.remove(&ticket.book);
+            return None;
+        }
+        ledger.finished += 1;
+        (recovered && ledger.finished >= TRIM_EVERY).then(|| ledger.trim())
     }
 
     /// No accepted call at or above `next` is known, and every open one below it has its ticket or will have it.
@@ -117,6 +122,11 @@ impl Ledgers {
 }
 
 impl Ledger {
+    /// Nothing is known of the book.
+    fn is_blank(&self) -> bool {
+        self.open.is_empty() && self.next == Seq::NONE && self.oldest_end_us.is_none() && !self.sweeping
+    }
+
     fn trim(&mut self) -> Seq {
         self.finished = 0;
         self.open.first().map_or(self.next, |(seq, _)| *seq)
@@ -143,6 +153,14 @@ mod tests {
         assert_eq!(ledgers.with(BOOK, Ledger::trim), Seq(6));
         ledgers.close(&slow);
         assert_eq!(ledgers.with(BOOK, Ledger::trim), Seq(10));
+    }
+
+    #[test]
+    fn a_call_that_was_refused_leaves_nothing() {
+        let ledgers = Ledgers::default();
+        let ticket = ledgers.open(BOOK);
+        assert_eq!(ledgers.close(&ticket), None);
+        assert!(ledgers.books.lock().is_empty());
     }
 
     #[test]
