@@ -22,5 +22,5 @@ mod telemetry;
 
 pub use codes::{ErrorPage, PAGES, page};
 pub use config::{Config, ConfigError};
-pub use server::{Server, StartError};
+pub use server::{Server, StartError, shell_command};
 pub use telemetry::{TelemetryError, start_telemetry};

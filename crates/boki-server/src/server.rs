@@ -291,15 +291,21 @@ fn functions_config(config: &Config) -> FunctionsConfig {
     }
 }
 
-/// The command goes through a shell, as it is written, and takes the shell's place.
 fn worker_command(worker: &WorkerSection) -> WorkerCommand {
     WorkerCommand {
         name: worker.name.clone(),
-        command: vec!["/bin/sh".to_owned(), "-c".to_owned(), format!("exec {}", worker.command)],
+        command: shell_command(&worker.command),
         env: worker.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
         dir: worker.dir.clone(),
         processes: worker.processes as usize,
     }
+}
+
+/// How to run `command` as for a shell, whatever it consists of. The shell stays until the command has ended, also when it is
+/// asked to end itself: it must not take away the time that the command has for that.
+#[must_use]
+pub fn shell_command(command: &str) -> Vec<String> {
+    vec!["/bin/sh".to_owned(), "-c".to_owned(), format!("trap : TERM INT\n{command}")]
 }
 
 fn bind_socket(config: &Config) -> Result<Option<(PathBuf, UnixListener)>, StartError> {

@@ -176,3 +176,33 @@ fn the_schema_has_every_key_with_its_documentation() {
         }
     }
 }
+
+/// The lines of a section in `docs/configuration.md`.
+fn documented<'a>(page: &'a str, section: &str) -> Vec<&'a str> {
+    let heads = [format!("## [{section}]"), format!("## [[{section}]]")];
+    let mut lines = page.lines().skip_while(|line| !heads.iter().any(|head| head == line));
+    lines.next().unwrap_or_else(|| panic!("no section {section}"));
+    lines.take_while(|line| !line.starts_with("## ")).collect()
+}
+
+#[test]
+fn the_documentation_has_every_key_with_its_default() {
+    let page = include_str!("../../../../docs/configuration.md");
+    let mut config = Config::default();
+    let worker = "name = \"a\"\ncommand = \"b\"";
+    config.worker.push(toml::from_str(worker).unwrap());
+    let shown: serde_json::Value = serde_json::to_value(config).unwrap();
+    for (section, keys) in shown.as_object().unwrap() {
+        let lines = documented(page, section);
+        let keys = keys.as_array().map_or(keys, |workers| &workers[0]).as_object().unwrap();
+        for (key, value) in keys {
+            let row = lines.iter().find(|line| line.starts_with(&format!("| `{key}` |")));
+            let row = row.unwrap_or_else(|| panic!("{section}.{key} is not documented"));
+            let default = row.split('|').nth(2).unwrap().trim();
+            let is_given = default.starts_with('`') && !value.is_null() && !(section == "server" && key == "socket");
+            assert!(!is_given || default == format!("`{value}`"), "{section}.{key} is {value}, not {default}");
+        }
+        let rows = lines.iter().filter(|line| line.starts_with("| `")).count();
+        assert_eq!(rows, keys.len(), "{section} documents keys that are not there");
+    }
+}

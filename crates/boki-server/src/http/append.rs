@@ -149,20 +149,12 @@ pub(crate) async fn append(
     request: Request<Body>,
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    append_to(&app, &book, &parts, body).await
-}
-
-/// [`append`], without its extractors.
-pub(crate) async fn append_to<B>(app: &App, book: &str, parts: &Parts, body: B) -> Result<Response, Problem>
-where
-    B: hyper::body::Body<Data = Bytes> + Unpin,
-{
     let before = position_of(&parts.headers)?;
-    let id = app.book(book)?.id;
+    let id = app.book(&book)?.id;
     let body = read_body(body, app.body_limit).await?;
     let is_request = matches!(&*media_type(&parts.headers), "application/json" | "application/x-www-form-urlencoded");
-    let append = if is_request { requested(id, book, parts, &body)? } else { raw(id, book, parts, body)? };
-    let appended = app.node.append(append).await.map_err(|error| Problem::of_log(&error, book))?;
+    let append = if is_request { requested(id, &book, &parts, &body)? } else { raw(id, &book, &parts, body)? };
+    let appended = app.node.append(append).await.map_err(|error| Problem::of_log(&error, &book))?;
     let mut response = appended_response(&appended);
     set_position(&mut response, before, appended.position);
     Ok(response)

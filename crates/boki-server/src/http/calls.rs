@@ -8,7 +8,6 @@ use axum::response::{IntoResponse, Response};
 use boki_functions::{Call, CallError, CallId, CallReply};
 use boki_log::Position;
 use boki_wire::worker::Level;
-use bytes::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderValue, LOCATION};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Request, StatusCode};
@@ -128,17 +127,9 @@ pub(crate) async fn call(
     request: Request<Body>,
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    call_function(&app, &function, &parts, body).await
-}
-
-/// [`call`], without its extractors.
-pub(crate) async fn call_function<B>(app: &App, function: &str, parts: &Parts, body: B) -> Result<Response, Problem>
-where
-    B: hyper::body::Body<Data = Bytes> + Unpin,
-{
     Query::parse(parts.uri.query(), &[])?;
     let book = book_header(&parts.headers)?;
-    let call = call_of(app, function, book, parts, body).await?;
+    let call = call_of(&app, &function, book, &parts, body).await?;
     let before = call.position;
     match app.functions.call(call).await {
         Ok(reply) => Ok(output(reply, before)),
@@ -193,10 +184,7 @@ fn book_header(headers: &HeaderMap) -> Result<&str, Problem> {
     Ok(text_header(headers, "boki-book")?.unwrap_or(DEFAULT_BOOK))
 }
 
-async fn call_of<B>(app: &App, function: &str, book: &str, parts: &Parts, body: B) -> Result<Call, Problem>
-where
-    B: hyper::body::Body<Data = Bytes> + Unpin,
-{
+async fn call_of(app: &App, function: &str, book: &str, parts: &Parts, body: Body) -> Result<Call, Problem> {
     let headers = &parts.headers;
     let deadline = match text_header(headers, "boki-timeout")? {
         None => None,

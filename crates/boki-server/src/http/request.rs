@@ -5,11 +5,12 @@ use std::borrow::Cow;
 use std::str::FromStr;
 use std::time::Duration;
 
+use axum::body::Body;
 use axum::extract::{FromRequestParts, Path};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::HeaderMap;
-use hyper::body::Body;
+use hyper::body::Body as _;
 use hyper::http::request::Parts;
 use serde::de::DeserializeOwned;
 
@@ -20,11 +21,7 @@ use crate::config::Span;
 const MAX_WAIT: Duration = Duration::from_secs(60 * 60);
 
 /// Reads a body of at most `limit` bytes. One that arrives in one piece is not copied.
-pub(crate) async fn read_body<B>(body: B, limit: usize) -> Result<Bytes, Problem>
-where
-    B: Body<Data = Bytes> + Unpin,
-{
-    let mut body = body;
+pub(crate) async fn read_body(mut body: Body, limit: usize) -> Result<Bytes, Problem> {
     if body.size_hint().lower() > limit as u64 {
         return Err(Problem::body_too_large(limit));
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use boki_server::config::{Size, Span};
+use boki_server::config::{Size, Span, WorkerSection};
 use boki_server::{Server, StartError};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -186,4 +186,50 @@ async fn a_head_that_is_too_large_is_refused() {
     let _ = in_time(stream.read_to_end(&mut answer)).await;
     assert!(!answer.starts_with(b"HTTP/1.1 200"));
     running.get("/healthz").await.ok();
+}
+
+async fn with_worker(command: &'static str) -> Running {
+    start_with(|config| {
+        config.worker.push(WorkerSection {
+            name: "w".to_owned(),
+            command: command.to_owned(),
+            env: [("GREETING".to_owned(), "hello".to_owned())].into(),
+            dir: None,
+            processes: 1,
+        });
+    })
+    .await
+}
+
+/// The first line that the worker prints.
+async fn first_line(running: &Running) -> String {
+    in_time(async {
+        loop {
+            if let Some(line) = running.server.functions().worker_logs("w").first() {
+                return line.line.to_string();
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn configured_workers_are_started_and_know_where_the_server_is() {
+    let running = with_worker("cd / && echo \"$GREETING from $PWD to $BOKI_URL\"").await;
+    assert_eq!(first_line(&running).await, format!("hello from / to {}", running.server.local_url()));
+    let Running { server, dir } = running;
+    in_time(server.shutdown()).await;
+    drop(dir);
+}
+
+#[tokio::test]
+async fn workers_have_time_to_end() {
+    let running = with_worker("cd / && sh -c 'trap \"echo bye; exit\" TERM; echo up; tail -f /dev/null & wait'").await;
+    assert_eq!(first_line(&running).await, "up");
+    let functions = running.server.functions().clone();
+    let Running { server, dir } = running;
+    in_time(server.shutdown()).await;
+    assert_eq!(&*functions.worker_logs("w").last().unwrap().line, "bye");
+    drop(dir);
 }
