@@ -174,7 +174,7 @@ async fn large_records_go_there_and_back_over_the_unix_socket() {
     let (server, _dir) = start().await;
     let client = Client::connect(&server.local_url()).await.unwrap();
     let book = client.book("default").await.unwrap();
-    let payload: Vec<u8> = (0..8_u32 << 20).map(|n| (n * 31 >> 7) as u8).collect();
+    let payload: Vec<u8> = (0..8_u32 << 20).map(|n| ((n * 31) >> 7) as u8).collect();
     let seq = book.append(&payload).await.unwrap();
     let record = book.read_next(seq).first().await.unwrap().unwrap();
     assert!(record.data() == payload);
