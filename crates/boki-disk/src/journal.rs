@@ -17,7 +17,7 @@ use crate::prepare::Preparation;
 use crate::reader::{JournalReader, SegmentFiles};
 use crate::recovery::{FrameRef, TornTail, io_error, recover};
 use crate::removed::Removed;
-use crate::segment::{self, DIR, FIRST_GROUP_AT, SegmentHeader};
+use crate::segment::{self, DIR, FIRST_GROUP_AT, Pace, SegmentHeader};
 use crate::vfs::{Vfs, VfsFile, is_full};
 
 /// Longest segment file: offsets in it are 32 bits wide.
@@ -274,7 +274,9 @@ impl<V: Vfs> Journal<V> {
         let prepared = prepared.and_then(|preparation| Some((preparation.bytes(), preparation.finish()?)));
         let made = match prepared {
             Some(prepared) => Ok(prepared),
-            None => segment::make_zeroed(&self.vfs, number, file_bytes, &|| false).map(|file| (file_bytes, file)),
+            None => {
+                segment::make_zeroed(&self.vfs, number, file_bytes, &|| Some(Pace::Fast)).map(|file| (file_bytes, file))
+            }
         };
         let header = SegmentHeader {
             directory: self.config.directory,
@@ -306,11 +308,10 @@ impl<V: Vfs> Journal<V> {
         Ok(())
     }
 
-    /// Has the next segment's file made, once this one is half full or was short from the start.
+    /// Has the next segment's file made while this one is being written. All of that time is needed when groups come as fast
+    /// as the disk takes them; and a file that is ready is room that a full disk cannot take away.
     fn prepare(&mut self) {
-        let is_half_full = self.current.used_bytes * 2 >= self.current.bytes;
-        let is_short = self.current.bytes < self.config.segment_bytes;
-        if self.preparation.is_none() && (is_half_full || is_short) {
+        if self.preparation.is_none() {
             let bytes = segment::file_bytes(self.config.segment_bytes, 0);
             // Without it the next segment is made when it is needed.
             self.preparation = Preparation::start(&self.vfs, self.current.number + 1, bytes).ok();
@@ -338,7 +339,7 @@ fn make_first<V: Vfs>(vfs: &V, config: &JournalConfig) -> Result<(SegmentInfo, V
     let bytes = segment::file_bytes(config.first_segment_bytes.min(config.segment_bytes), BLOCK_BYTES as u64);
     let header = SegmentHeader { directory: config.directory, number: 1, first_group: 1, created_us: vfs.wall_us() };
     let made = (|| {
-        let file = segment::make_zeroed(vfs, 1, bytes, &|| false)?;
+        let file = segment::make_zeroed(vfs, 1, bytes, &|| Some(Pace::Fast))?;
         segment::name(vfs, &file, &header)?;
         vfs.sync_dir(DIR)?;
         Ok(file)

@@ -18,6 +18,7 @@
 //! | 4096 | – | groups |
 
 use std::io;
+use std::ops::Range;
 
 use crate::error::Damage;
 use crate::frame::{BLOCK_BYTES, crc32c, to_blocks};
@@ -45,8 +46,25 @@ const _: () = assert!(DIRECTORY_AT + size_of::<u128>() == NUMBER_AT);
 const _: () = assert!(CREATED_AT + size_of::<u64>() == RESERVED_AT);
 const _: () = assert!(RESERVED_AT + size_of::<u64>() == HEADER_BYTES && HEADER_BYTES <= BLOCK_BYTES);
 
-/// How much is zeroed with one write.
-const ZEROS_BYTES: usize = 1 << 20;
+/// How fast a file is filled with zeros.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// Somebody waits for it: as fast as the disk can.
+    Fast,
+    /// Beside the writing of groups: in small pieces, each synced, because the sync of a group has to wait for whatever the
+    /// disk has been given before it.
+    Gentle,
+}
+
+impl Pace {
+    /// How much is zeroed with one write.
+    const fn chunk_bytes(self) -> usize {
+        match self {
+            Pace::Fast => 1 << 20,
+            Pace::Gentle => 256 << 10,
+        }
+    }
+}
 
 /// What a segment's file says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,20 +156,19 @@ impl FileKind {
     }
 }
 
-/// Makes a file of `bytes` zeros under the fresh name of segment `number`, durably but for its name. Stops with an
-/// error of kind `Interrupted` when `is_cancelled` says so.
+/// Makes a file of `bytes` zeros under the fresh name of segment `number`, durably but for its name. `pace` is asked again
+/// and again; `None` stops it with an error of kind `Interrupted`.
 pub(crate) fn make_zeroed<V: Vfs>(
     vfs: &V,
     number: u64,
     bytes: u64,
-    is_cancelled: &dyn Fn() -> bool,
+    pace: &dyn Fn() -> Option<Pace>,
 ) -> io::Result<V::File> {
     let name = fresh_file_name(number);
     let file = vfs.create(&name)?;
     let made = (|| {
         file.allocate(bytes)?;
-        zero(&file, 0, bytes, is_cancelled)?;
-        file.sync_data()
+        zero(&file, 0..bytes, pace)
     })();
     match made {
         Ok(()) => Ok(file),
@@ -170,17 +187,19 @@ pub(crate) fn name<V: Vfs>(vfs: &V, file: &V::File, header: &SegmentHeader) -> i
     vfs.rename(&fresh_file_name(header.number), &file_name(header.number))
 }
 
-/// Writes zeros from `at` to `end`.
-pub(crate) fn zero<F: VfsFile>(file: &F, at: u64, end: u64, is_cancelled: &dyn Fn() -> bool) -> io::Result<()> {
-    let zeros = vec![0; ZEROS_BYTES.min(usize::try_from(end - at).unwrap_or(ZEROS_BYTES))];
-    let mut at = at;
-    while at < end {
-        if is_cancelled() {
-            return Err(io::ErrorKind::Interrupted.into());
-        }
-        let len = usize::try_from(end - at).unwrap_or(ZEROS_BYTES).min(zeros.len());
+/// Fills a range with zeros, durably.
+pub(crate) fn zero<F: VfsFile>(file: &F, range: Range<u64>, pace: &dyn Fn() -> Option<Pace>) -> io::Result<()> {
+    let most = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+    let zeros = vec![0; most.min(Pace::Fast.chunk_bytes())];
+    let mut at = range.start;
+    while at < range.end {
+        let Some(pace) = pace() else { return Err(io::ErrorKind::Interrupted.into()) };
+        let len = usize::try_from(range.end - at).unwrap_or(usize::MAX).min(pace.chunk_bytes());
         file.write_at(&zeros[..len], at)?;
         at += len as u64;
+        if pace == Pace::Gentle || at == range.end {
+            file.sync_data()?;
+        }
     }
     Ok(())
 }

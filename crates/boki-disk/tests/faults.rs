@@ -85,12 +85,13 @@ fn after_a_failed_sync_or_write_nothing_is_written_any_more() {
 fn a_failure_while_rolling_loses_nothing() {
     // The next file is ready, and only its header and the sync of it, its name and the directory can fail; or it has to
     // be made as well, and allocating, filling and syncing it can fail, too.
-    for (segment_bytes, operations) in [(16 << 10, 4), (32 << 10, 8)] {
+    for (is_ready, operations) in [(true, 4), (false, 8)] {
         for operation in 0..=operations {
             let disk = MemDisk::new();
-            let config = JournalConfig { segment_bytes, first_segment_bytes: segment_bytes, ..config() };
-            let (mut journal, _) = open_with(&disk, config).unwrap();
+            let (mut journal, _) = open(&disk).unwrap();
+            disk.set_capacity((!is_ready).then(|| disk.used_bytes()));
             write_groups(&mut journal, 1..2);
+            disk.set_capacity(None);
             disk.cut_power_after(operation);
             assert_eq!(is_failed(journal.roll()), operation < operations);
             drop(journal);
@@ -112,6 +113,8 @@ fn each_group_costs_one_write_and_one_sync() {
     let disk = MemDisk::new();
     let config = JournalConfig { segment_bytes: 1 << 20, first_segment_bytes: 1 << 20, ..config() };
     let (mut journal, _) = open_with(&disk, config).unwrap();
+    // With the first, the next segment's file is made, here at once.
+    write_groups(&mut journal, 0..1);
     let before = disk.counts();
     let frames: Vec<_> = (0..50).map(|group| frame(1, &body(group, 100))).collect();
     journal.write(&frames, &mut Vec::new()).unwrap();

@@ -1,0 +1,73 @@
+//! The formats, byte by byte: what this version writes, and that it reads what it once wrote. The files are of the first
+//! version of the formats and never change; a new version gets new ones.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::fs;
+use std::path::PathBuf;
+
+use boki_disk::mem::MemDisk;
+use boki_disk::vfs::{Vfs, VfsFile};
+use boki_disk::{Frame, read_blob, write_blob};
+use common::*;
+
+/// Files on the disk, and what their copies are called.
+const FILES: [(&str, &str); 3] =
+    [("seg/0000000000000002.log", "segment.bin"), ("seg/removed", "removed.bin"), ("checkpoint", "blob.bin")];
+
+fn golden(name: &str) -> Vec<u8> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1").join(name);
+    fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// A journal with a removed segment and one with two groups, and a blob.
+fn written() -> MemDisk {
+    let disk = MemDisk::new();
+    disk.set_wall_us(1_790_000_000_000_000);
+    let (mut journal, _) = open(&disk).unwrap();
+    write_groups(&mut journal, 1..4);
+    let frames = [
+        Frame { kind: 1, parts: vec!["hello ".into(), "world".into()] },
+        Frame { kind: 2, parts: vec![] },
+        Frame { kind: 255, parts: vec![body(4, 40)] },
+    ];
+    journal.write(&frames, &mut Vec::new()).unwrap();
+    journal.write(&[frame(1, &body(5, 10))], &mut Vec::new()).unwrap();
+    journal.remove_segment(1).unwrap();
+    write_blob(&disk, "checkpoint", b"a checkpoint").unwrap();
+    disk
+}
+
+fn written_frames() -> Vec<Read> {
+    vec![(1, "hello world".into()), (2, "".into()), (255, body(4, 40)), (1, body(5, 10))]
+}
+
+#[test]
+fn what_is_written_is_as_it_was() {
+    let disk = written();
+    for (name, copy) in FILES {
+        let (found, golden) = (disk.contents(name).unwrap(), golden(copy));
+        let (same, zeros) = found.split_at(golden.len());
+        assert_eq!(same, golden, "{name}");
+        // Of a segment, the zeros at its end are not worth keeping.
+        assert!(zeros.iter().all(|byte| *byte == 0) && (zeros.is_empty() || name.ends_with(".log")), "{name}");
+    }
+}
+
+#[test]
+fn what_was_written_is_read() {
+    let disk = MemDisk::new();
+    for (name, copy) in FILES {
+        let file = disk.create(name).unwrap();
+        let mut bytes = golden(copy);
+        if name.ends_with(".log") {
+            bytes.resize(16 << 10, 0);
+        }
+        file.write_at(&bytes, 0).unwrap();
+    }
+    let (journal, found) = open(&disk).unwrap();
+    assert_eq!(found, written_frames());
+    assert_eq!((journal.segments()[0].first_group, journal.torn_tail()), (4, None));
+    assert_eq!(read_blob(&disk, "checkpoint").unwrap().unwrap(), "a checkpoint");
+}
