@@ -72,8 +72,11 @@ impl Availability {
     }
 }
 
-/// What this worker has folded so far, by book and offer.
-static KEPT: LazyLock<Mutex<HashMap<(BookId, String, String), Availability>>> = LazyLock::new(Mutex::default);
+/// The book, by number and name, and the offer's tag.
+type Key = (BookId, String, String);
+
+/// What this worker has folded so far.
+static KEPT: LazyLock<Mutex<HashMap<Key, Availability>>> = LazyLock::new(Mutex::default);
 
 /// Most folds that are kept.
 const MOST_KEPT: usize = 1000;
@@ -83,7 +86,7 @@ const MOST_KEPT: usize = 1000;
 /// # Errors
 /// What the log says.
 pub async fn catch_up(book: &Book, offer: &Offer) -> Result<Availability> {
-    let key = (book.id(), book.name().to_owned(), offer.tag());
+    let key: Key = (book.id(), book.name().to_owned(), offer.tag());
     let kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
     let mut availability = kept.unwrap_or_default();
     let before = availability.next;

@@ -29,7 +29,6 @@ pub mod search;
 pub mod trip;
 
 /// The worker that offers all functions of this example.
-#[must_use]
 pub fn worker() -> boki::Worker {
     boki::Worker::new()
         .name("booking")

@@ -1,0 +1,97 @@
+//! The server process.
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// Small segments, so that they fill and are removed within the test.
+const CONFIG: &str = r#"
+[telemetry]
+level = "warn"
+
+[limits]
+record = "256KiB"
+batch = "1MiB"
+
+[log]
+segment = "2MiB"
+cache = "256KiB"
+"#;
+
+pub(crate) struct ServerProcess {
+    home: PathBuf,
+    port: u16,
+    child: Option<Child>,
+}
+
+impl ServerProcess {
+    pub(crate) async fn start(home: &Path) -> ServerProcess {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        std::fs::write(home.join("boki.toml"), CONFIG).unwrap();
+        let mut server = ServerProcess { home: home.to_owned(), port, child: None };
+        server.start_again().await;
+        server
+    }
+
+    /// The numbers of the segment files that there are.
+    pub(crate) fn segments(&self) -> Vec<u64> {
+        let files = std::fs::read_dir(self.home.join("data/seg")).unwrap();
+        let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+        let mut numbers: Vec<u64> = names.filter_map(|name| name.strip_suffix(".log")?.parse().ok()).collect();
+        numbers.sort_unstable();
+        numbers
+    }
+
+    pub(crate) fn tcp(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    pub(crate) fn unix(&self) -> String {
+        format!("unix:{}", self.home.join("data/boki.sock").display())
+    }
+
+    /// On the same data and address; returns when it answers.
+    pub(crate) async fn start_again(&mut self) {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_boki"))
+            .arg("server")
+            .args(["--config".as_ref(), self.home.join("boki.toml").as_os_str()])
+            .args(["--listen", &self.tcp()])
+            .args(["--data".as_ref(), self.home.join("data").as_os_str()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let line = tokio::task::spawn_blocking(move || {
+            let mut line = String::new();
+            output.read_line(&mut line).unwrap();
+            // The rest goes nowhere, but must not fill the pipe.
+            std::thread::spawn(move || std::io::copy(&mut output, &mut std::io::sink()));
+            line
+        });
+        assert!(!line.await.unwrap().is_empty(), "the server ended before it was ready");
+        self.child = Some(child);
+    }
+
+    /// `kill -9`.
+    pub(crate) async fn kill(&mut self) {
+        let mut child = self.child.take().unwrap();
+        tokio::task::spawn_blocking(move || {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        })
+        .await
+        .unwrap();
+    }
+}
+
+impl Drop for ServerProcess {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            // The test has failed already; nothing of it is to be left.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
