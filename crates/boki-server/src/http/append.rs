@@ -22,6 +22,7 @@ use utoipa::ToSchema;
 
 use super::problem::Problem;
 use super::request::{PathOf, Query, from_json, media_type, read_body, text_header};
+use super::schema::RawBytes;
 use super::session::{position_of, set_position};
 use super::{App, json_response};
 
@@ -134,7 +135,7 @@ pub(crate) struct TrimRequest {
     ),
     request_body(content(
         (AppendRequest = "application/json"),
-        (Vec<u8> = "application/octet-stream"),
+        (RawBytes = "application/octet-stream"),
     )),
     responses(
         (status = 200, description = "It is in the order", body = AppendedJson),

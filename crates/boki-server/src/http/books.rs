@@ -50,7 +50,7 @@ pub(crate) struct CreateBook {
 }
 
 /// List books
-#[utoipa::path(get, path = "/v1/books", tag = "books", responses((status = 200, description = "All books", body = BooksJson)))]
+#[utoipa::path(get, path = "/v1/books", operation_id = "list_books", tag = "books", responses((status = 200, description = "All books", body = BooksJson)))]
 pub(crate) async fn list(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Response, Problem> {
     Query::parse(request.uri().query(), &[])?;
     let books = app.node.books().await.map_err(|error| Problem::of_log(&error, ""))?;
@@ -59,7 +59,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>, request: Request<Body>) ->
 
 /// Make a book
 #[utoipa::path(
-    post, path = "/v1/books", tag = "books",
+    post, path = "/v1/books", operation_id = "create_book", tag = "books",
     request_body = CreateBook,
     responses(
         (status = 201, description = "It is made", body = BookJson),
@@ -84,7 +84,7 @@ pub(crate) async fn create(State(app): State<Arc<App>>, request: Request<Body>) 
 
 /// One book
 #[utoipa::path(
-    get, path = "/v1/books/{book}", tag = "books",
+    get, path = "/v1/books/{book}", operation_id = "get_book", tag = "books",
     params(("book" = String, Path, description = "Name of the book")),
     responses(
         (status = 200, description = "The book", body = BookJson),
@@ -106,7 +106,7 @@ pub(crate) async fn get(
 ///
 /// With all of its records, for good.
 #[utoipa::path(
-    delete, path = "/v1/books/{book}", tag = "books",
+    delete, path = "/v1/books/{book}", operation_id = "remove_book", tag = "books",
     params(("book" = String, Path, description = "Name of the book")),
     responses(
         (status = 204, description = "It is gone"),

@@ -16,6 +16,7 @@ use utoipa::ToSchema;
 
 use super::problem::Problem;
 use super::request::{PathOf, Query, media_type, read_body, text_header};
+use super::schema::RawBytes;
 use super::session::{position_of, set_position};
 use super::{App, json_response};
 use crate::config::Span;
@@ -110,10 +111,10 @@ pub(crate) struct FunctionJson {
         ("Boki-Position" = Option<u64>, Header, description = "Position of the session"),
         ("Boki-Timeout" = Option<String>, Header, description = "How long to wait for the result: 30s"),
     ),
-    request_body(content((serde_json::Value = "application/json"), (Vec<u8> = "application/octet-stream"))),
+    request_body(content((serde_json::Value = "application/json"), (RawBytes = "application/octet-stream"))),
     responses(
         (status = 200, description = "What the function returned", content(
-            (serde_json::Value = "application/json"), (Vec<u8> = "application/octet-stream"),
+            (serde_json::Value = "application/json"), (RawBytes = "application/octet-stream"),
         )),
         (status = 404, description = "No worker offers the function (BK0401)"),
         (status = 500, description = "The function failed (BK0402)"),
@@ -152,7 +153,7 @@ pub(crate) async fn call(
         ("Boki-Position" = Option<u64>, Header, description = "Position of the session"),
         ("Boki-Timeout" = Option<String>, Header, description = "How long it may take in all; no limit unless given"),
     ),
-    request_body(content((serde_json::Value = "application/json"), (Vec<u8> = "application/octet-stream"))),
+    request_body(content((serde_json::Value = "application/json"), (RawBytes = "application/octet-stream"))),
     responses((status = 202, description = "It is on record", body = SentJson))
 )]
 pub(crate) async fn send(
@@ -236,7 +237,7 @@ fn call_and_book(id: &str, query: &Query<'_>) -> Result<(CallId, String), Proble
 
 /// One call
 #[utoipa::path(
-    get, path = "/v1/calls/{id}", tag = "functions",
+    get, path = "/v1/calls/{id}", operation_id = "get_call", tag = "functions",
     params(
         ("id" = String, Path, description = "The call"),
         ("book" = Option<String>, Query, description = "The book it was sent in; `default` unless given"),
@@ -274,7 +275,7 @@ pub(crate) async fn get(
 ///
 /// As `/call` would have answered.
 #[utoipa::path(
-    get, path = "/v1/calls/{id}/result", tag = "functions",
+    get, path = "/v1/calls/{id}/result", operation_id = "get_call_result", tag = "functions",
     params(
         ("id" = String, Path, description = "The call"),
         ("book" = Option<String>, Query, description = "The book it was sent in; `default` unless given"),
@@ -282,7 +283,7 @@ pub(crate) async fn get(
     ),
     responses(
         (status = 200, description = "What the function returned", content(
-            (serde_json::Value = "application/json"), (Vec<u8> = "application/octet-stream"),
+            (serde_json::Value = "application/json"), (RawBytes = "application/octet-stream"),
         )),
         (status = 202, description = "There is none yet", body = PendingJson),
         (status = 404, description = "It is not on record, or no longer (BK0409)"),
@@ -318,14 +319,14 @@ fn answer_of(
 ///
 /// Ends it unless it has a result already, which is then returned. The cancellation is on record before this is answered.
 #[utoipa::path(
-    post, path = "/v1/calls/{id}/cancel", tag = "functions",
+    post, path = "/v1/calls/{id}/cancel", operation_id = "cancel_call", tag = "functions",
     params(
         ("id" = String, Path, description = "The call"),
         ("book" = Option<String>, Query, description = "The book it was sent in; `default` unless given"),
     ),
     responses(
         (status = 200, description = "It had returned this already", content(
-            (serde_json::Value = "application/json"), (Vec<u8> = "application/octet-stream"),
+            (serde_json::Value = "application/json"), (RawBytes = "application/octet-stream"),
         )),
         (status = 204, description = "It is cancelled"),
         (status = 404, description = "It is not on record, or no longer (BK0409)"),
@@ -348,7 +349,7 @@ pub(crate) async fn cancel(
 
 /// A call's log lines
 #[utoipa::path(
-    get, path = "/v1/calls/{id}/logs", tag = "functions",
+    get, path = "/v1/calls/{id}/logs", operation_id = "get_call_logs", tag = "functions",
     params(("id" = String, Path, description = "The call")),
     responses((status = 200, description = "The lines that are still in memory", body = LogsJson))
 )]
@@ -385,7 +386,7 @@ fn level_name(level: Level) -> &'static str {
 
 /// List functions
 #[utoipa::path(
-    get, path = "/v1/functions", tag = "functions",
+    get, path = "/v1/functions", operation_id = "list_functions", tag = "functions",
     responses((status = 200, description = "Those that connected workers offer", body = FunctionsJson))
 )]
 pub(crate) async fn list(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Response, Problem> {

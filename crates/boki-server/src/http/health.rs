@@ -141,7 +141,7 @@ pub(crate) async fn readyz(State(app): State<Arc<App>>) -> Result<Response, Prob
 }
 
 /// Status
-#[utoipa::path(get, path = "/v1/status", tag = "operation", responses((status = 200, description = "How the server is", body = StatusJson)))]
+#[utoipa::path(get, path = "/v1/status", operation_id = "get_status", tag = "operation", responses((status = 200, description = "How the server is", body = StatusJson)))]
 pub(crate) async fn status(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Response, Problem> {
     Query::parse(request.uri().query(), &[])?;
     Ok(json_response(StatusCode::OK, &status_of(&app)))
@@ -211,7 +211,7 @@ pub(crate) fn status_of(app: &App) -> StatusJson {
 ///
 /// In Prometheus' text format.
 #[utoipa::path(
-    get, path = "/metrics", tag = "operation",
+    get, path = "/metrics", operation_id = "get_metrics", tag = "operation",
     responses((status = 200, description = "The metrics", body = String, content_type = "text/plain"))
 )]
 pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response {

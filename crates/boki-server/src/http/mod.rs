@@ -13,6 +13,7 @@ mod problem;
 mod read;
 mod render;
 mod request;
+mod schema;
 mod session;
 mod subscribe;
 
@@ -77,6 +78,7 @@ impl App {
                        with a stable `code`, explained at `/errors/{code}`. Every response that has seen something of a log \
                        carries `Boki-Position`; send it with later requests to read your own writes."
     ),
+    components(schemas(schema::ProblemJson)),
     tags(
         (name = "log", description = "Records of a book"),
         (name = "books", description = "Named logs"),
@@ -110,7 +112,7 @@ impl Gateway {
             started: Instant::now(),
             openapi: OnceLock::new(),
         });
-        let (router, description) = OpenApiRouter::<Arc<App>>::with_openapi(Description::openapi())
+        let (router, mut description) = OpenApiRouter::<Arc<App>>::with_openapi(Description::openapi())
             .routes(routes!(append::append, read::read))
             .routes(routes!(read::read_one))
             .routes(routes!(read::set_aux))
@@ -134,6 +136,7 @@ impl Gateway {
             .routes(routes!(pages::error_page))
             .routes(routes!(pages::openapi))
             .split_for_parts();
+        schema::add_problems(&mut description);
         // The description is plain data: writing it as JSON cannot fail.
         let description = serde_json::to_vec(&description).unwrap_or_default();
         app.openapi.get_or_init(|| Bytes::from(description));

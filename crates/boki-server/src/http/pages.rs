@@ -56,7 +56,7 @@ fn escaped(text: &str) -> String {
 
 /// Start page
 #[utoipa::path(
-    get, path = "/", tag = "operation",
+    get, path = "/", operation_id = "home_page", tag = "operation",
     responses((status = 200, description = "A page for people", body = String, content_type = "text/html"))
 )]
 pub(crate) async fn home(State(app): State<Arc<App>>) -> Result<Response, Problem> {
@@ -128,7 +128,7 @@ pub(crate) async fn error_page(PathOf(code): PathOf<String>, headers: HeaderMap)
 ///
 /// This document, as OpenAPI 3.1.
 #[utoipa::path(
-    get, path = "/openapi.json", tag = "operation",
+    get, path = "/openapi.json", operation_id = "get_openapi", tag = "operation",
     responses((status = 200, description = "The description", body = serde_json::Value))
 )]
 pub(crate) async fn openapi(State(app): State<Arc<App>>, _: Request<Body>) -> Response {

@@ -18,6 +18,7 @@ use utoipa::ToSchema;
 use super::problem::Problem;
 use super::render::RecordJson;
 use super::request::{PathOf, Query, accepts, read_body};
+use super::schema::RawBytes;
 use super::session::{position_of, set_position};
 use super::subscribe::subscribe;
 use super::{App, json_response};
@@ -187,7 +188,7 @@ pub(crate) async fn read(
     responses(
         (status = 200, description = "The record", content(
             (RecordJson<'_> = "application/json"),
-            (Vec<u8> = "application/octet-stream"),
+            (RawBytes = "application/octet-stream"),
         )),
         (status = 404, description = "There is none, or no longer (BK0113)"),
     )
@@ -242,7 +243,7 @@ pub(crate) async fn read_one(
         ("book" = String, Path, description = "Name of the book"),
         ("seq" = u64, Path, description = "The record"),
     ),
-    request_body(content((Vec<u8> = "application/octet-stream"))),
+    request_body(content((RawBytes = "application/octet-stream"))),
     responses(
         (status = 204, description = "It is attached"),
         (status = 404, description = "There is no such record (BK0113)"),

@@ -81,10 +81,13 @@ async fn the_description_lists_every_route() {
     let description = running.get("/openapi.json").await.ok().json();
     assert!(description["openapi"].as_str().unwrap().starts_with("3.1"));
     let mut listed = BTreeSet::new();
+    let mut ids = BTreeSet::new();
     for (path, operations) in description["paths"].as_object().unwrap() {
         for (method, operation) in operations.as_object().unwrap() {
             listed.insert(format!("{} {path}", method.to_ascii_uppercase()));
             assert!(operation["summary"].is_string(), "{method} {path} has a summary");
+            assert!(ids.insert(operation["operationId"].clone().to_string()), "{} twice", operation["operationId"]);
+            assert!(operation["responses"]["default"]["content"]["application/problem+json"].is_object());
             // It is a route: whatever it answers, it is not that there is nothing.
             let concrete = path
                 .replace("{book}", "default")
