@@ -231,7 +231,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Writes all it can, then reads once. Ready with nothing: there may be frames to deliver.
     fn poll_io(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Ended>, IoFault>> {
-        if std::mem::take(&mut self.slept) && self.busy && self.config.gather == Gather::Burst {
+        let woken = std::mem::take(&mut self.slept);
+        // Only if it was woken to write: what has arrived is never kept waiting.
+        if woken && self.busy && self.config.gather == Gather::Burst && self.outbox.has_frames() {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }

@@ -150,6 +150,10 @@ impl Outbox {
         }
     }
 
+    pub(crate) fn has_frames(&self) -> bool {
+        !self.0.state.lock().frames.is_empty()
+    }
+
     /// Moves all frames to `out`; if there are none, has the task woken by the next flush.
     pub(crate) fn poll_take(&self, cx: &Context<'_>, out: &mut impl Extend<Bytes>) -> Poll<Taken> {
         let mut state = self.0.state.lock();

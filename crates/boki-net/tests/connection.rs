@@ -218,3 +218,34 @@ async fn draining_writes_what_is_pushed_until_done() {
     assert_eq!(ended.unwrap(), Ended::ByPeer);
     assert_eq!(heard, 3);
 }
+
+/// Many tasks that push one frame each, one after the other, as on a runtime's run queue.
+#[tokio::test]
+async fn a_burst_of_single_pushes_leaves_in_one_write() {
+    let (near, mut far) = duplex(1000);
+    let outbox = Outbox::new(1 << 20);
+    let mut connection = Connection::opened(near, outbox.clone(), Config::opening());
+    let wakes = Arc::new(Wakes::default());
+    let waker = Waker::from(Arc::clone(&wakes));
+    let mut cx = Context::from_waker(&waker);
+    let mut sink = ignore;
+    let mut run = pin!(connection.run(&mut sink));
+    let push = |corr| {
+        outbox.push_frame(&frame(1, corr, ""));
+        outbox.flush();
+    };
+    // It learns that there is much to write at one time.
+    push(1);
+    push(2);
+    assert!(run.as_mut().poll(&mut cx).is_pending());
+    push(3);
+    let before = wakes.0.load(Ordering::SeqCst);
+    assert!(run.as_mut().poll(&mut cx).is_pending());
+    assert!(wakes.0.load(Ordering::SeqCst) > before, "it has itself polled again");
+    assert_eq!(outbox.unwritten(), 24, "and has not written yet");
+    push(4);
+    assert!(run.as_mut().poll(&mut cx).is_pending());
+    assert_eq!(outbox.unwritten(), 0);
+    let mut written = vec![0; PREAMBLE.len() + 4 * 24];
+    far.read_exact(&mut written).await.unwrap();
+}
