@@ -82,6 +82,22 @@ fn after_a_failed_sync_or_write_nothing_is_written_any_more() {
 }
 
 #[test]
+fn what_a_killed_process_had_not_synced_is_durable_once_it_is_delivered() {
+    let disk = MemDisk::new();
+    let (mut journal, _) = open(&disk).unwrap();
+    write_groups(&mut journal, 1..2);
+    disk.fail_sync_after(0);
+    assert!(is_failed(journal.write(&[frame(1, &body(2, 100))], &mut Vec::new())));
+    drop(journal);
+    // Only the process is gone: the system still has what was written, and the disk does not.
+    let (journal, found) = open(&disk).unwrap();
+    assert_eq!(found, groups(1..3));
+    drop(journal);
+    disk.crash(&mut |_| 0);
+    assert_eq!(open(&disk).unwrap().1, groups(1..3));
+}
+
+#[test]
 fn a_failure_while_rolling_loses_nothing() {
     // The next file is ready, and only its header and the sync of it, its name and the directory can fail; or it has to
     // be made as well, and allocating, filling and syncing it can fail, too.
