@@ -64,6 +64,7 @@ impl MachineConfig {
                 resend_after_us: None,
             }),
             sequencer: Some(SequencerConfig {
+                term,
                 storages: vec![node],
                 quorum: 1,
                 shares_journal_with: Some(node),
@@ -272,7 +273,7 @@ impl Machine {
             sequencer.start(now_us, &mut self.scratch);
         }
         if let Some(storage) = &mut self.storage {
-            storage.report_all(&mut self.scratch);
+            storage.start(now_us, &mut self.scratch);
         }
         self.settle(now_us);
         Ok(())
@@ -517,9 +518,14 @@ impl Machine {
                     storage.on_progress_seen(&shards);
                 }
             }
-            Message::ProgressQuery => {
+            Message::ProgressQuery { term } => {
                 if let Some(storage) = &mut self.storage {
-                    storage.report_all(out);
+                    storage.on_progress_query(from, term, out);
+                }
+            }
+            Message::AllProgress { term, shards } => {
+                if let Some(sequencer) = &mut self.sequencer {
+                    sequencer.on_all_progress(from, term, &shards, out);
                 }
             }
             Message::Progress(shards) => {

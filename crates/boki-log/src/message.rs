@@ -2,7 +2,7 @@
 
 use crate::batch::Batch;
 use crate::cut::Cut;
-use crate::ids::{LocalId, NodeId, Seq, ShardId};
+use crate::ids::{LocalId, NodeId, Seq, ShardId, Term};
 
 /// A message between two roles. Its kind says which role it is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +28,17 @@ pub enum Message {
     /// Sequencer to storage: I have taken note of this progress.
     ProgressSeen(Vec<(ShardId, LocalId)>),
     /// Sequencer to storage: tell me all your progress; I have just started.
-    ProgressQuery,
+    ProgressQuery {
+        /// Which start of the sequencer asks: the answer to an earlier one may be older than what that one knew.
+        term: Term,
+    },
+    /// Storage to sequencer: all my progress, as you asked.
+    AllProgress {
+        /// From the question.
+        term: Term,
+        /// Every shard that has records here.
+        shards: Vec<ShardProgress>,
+    },
     /// Sequencer to engine and storage: these cuts are committed.
     Cuts(Vec<Cut>),
     /// Engine or storage to sequencer: send me the committed cuts from this index on.

@@ -7,12 +7,14 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::cut::{Cut, ShardDelta};
-use crate::ids::{LocalId, NodeId, Seq, ShardId};
+use crate::ids::{LocalId, NodeId, Seq, ShardId, Term};
 use crate::message::{Message, Send, ShardProgress};
 
 /// How a sequencer is set up.
 #[derive(Clone, Debug)]
 pub struct SequencerConfig {
+    /// Which start of the process this is.
+    pub term: Term,
     /// The storage nodes of every shard.
     pub storages: Vec<NodeId>,
     /// How many of them must have a record on disk before it is ordered.
@@ -132,7 +134,8 @@ impl Sequencer {
 
     /// Asks the storage nodes how far they are. Called once, after recovery.
     pub(crate) fn start(&mut self, now_us: u64, out: &mut Vec<Send>) {
-        out.extend(self.unheard.iter().map(|to| Send { to: *to, message: Message::ProgressQuery }));
+        let message = Message::ProgressQuery { term: self.config.term };
+        out.extend(self.unheard.iter().map(|to| Send { to: *to, message: message.clone() }));
         self.ask_again_us = self.config.resend_after_us.map(|after| now_us + after);
     }
 
@@ -151,9 +154,17 @@ impl Sequencer {
         }
     }
 
+    /// Takes the answer to the question of this start. A report of what was just written is no answer: storage does not
+    /// repeat what an earlier start has taken note of, so only asking brings it back.
+    pub(crate) fn on_all_progress(&mut self, from: NodeId, term: Term, shards: &[ShardProgress], out: &mut Vec<Send>) {
+        if term == self.config.term {
+            self.unheard.retain(|node| *node != from);
+        }
+        self.on_progress(from, shards, out);
+    }
+
     pub(crate) fn on_progress(&mut self, from: NodeId, shards: &[ShardProgress], out: &mut Vec<Send>) {
         let Some(at) = self.config.storages.iter().position(|node| *node == from) else { return };
-        self.unheard.retain(|node| *node != from);
         let shares_journal = self.config.shares_journal_with == Some(from);
         for progress in shards {
             let upto = if shares_journal { progress.staged.max(progress.durable) } else { progress.durable };
@@ -281,6 +292,7 @@ mod tests {
 
     fn sequencer(storages: u16, quorum: usize, shared: bool) -> Sequencer {
         Sequencer::new(SequencerConfig {
+            term: Term(1),
             storages: (0..storages).map(NodeId).collect(),
             quorum,
             shares_journal_with: shared.then_some(NodeId(0)),
@@ -315,6 +327,24 @@ mod tests {
         let mut shared = sequencer(1, 1, true);
         shared.on_progress(NodeId(0), &progress(SHARD, 5, 0), &mut out);
         assert_eq!(shared.take_write(1).unwrap().end(), Seq(6));
+    }
+
+    #[test]
+    fn storage_is_asked_until_it_answers_this_start_with_everything() {
+        let mut sequencer = sequencer(1, 1, false);
+        sequencer.config.resend_after_us = Some(10);
+        let asks = |sequencer: &mut Sequencer, now_us| {
+            let mut out = Vec::new();
+            sequencer.tick(now_us, &mut out);
+            out == [Send { to: NodeId(0), message: Message::ProgressQuery { term: Term(1) } }]
+        };
+        sequencer.start(0, &mut Vec::new());
+        sequencer.on_progress(NodeId(0), &progress(OTHER, 1, 1), &mut Vec::new());
+        sequencer.on_all_progress(NodeId(0), Term(0), &progress(SHARD, 1, 1), &mut Vec::new());
+        assert!(asks(&mut sequencer, 10), "only part of it, or of an earlier time, was told");
+        sequencer.on_all_progress(NodeId(0), Term(1), &progress(SHARD, 2, 2), &mut Vec::new());
+        assert!(!asks(&mut sequencer, 20));
+        assert_eq!(sequencer.next_timer(), None);
     }
 
     #[test]

@@ -182,6 +182,7 @@ impl Storage {
         }
         let end = run.end().max(state.durable);
         (state.taken, state.staged, state.durable) = (end, end, end);
+        self.keep(run);
         self.place(run, place);
         true
     }
@@ -192,9 +193,21 @@ impl Storage {
     }
 
     /// Reports everything, after recovery.
-    pub(crate) fn report_all(&mut self, out: &mut Vec<Send>) {
-        let shards: Vec<_> = self.shards.iter().map(|(shard, state)| state.progress(*shard)).collect();
-        out.push(Send { to: self.config.sequencer, message: Message::Progress(shards) });
+    pub(crate) fn start(&mut self, now_us: u64, out: &mut Vec<Send>) {
+        out.push(Send { to: self.config.sequencer, message: Message::Progress(self.all_progress()) });
+        self.report_again_later(now_us);
+    }
+
+    pub(crate) fn on_progress_query(&mut self, from: NodeId, term: Term, out: &mut Vec<Send>) {
+        out.push(Send { to: from, message: Message::AllProgress { term, shards: self.all_progress() } });
+    }
+
+    fn all_progress(&self) -> Vec<ShardProgress> {
+        self.shards.iter().map(|(shard, state)| state.progress(*shard)).collect()
+    }
+
+    fn report_again_later(&mut self, now_us: u64) {
+        self.report_again_us = self.config.resend_after_us.map(|after| now_us + after);
     }
 
     pub(crate) fn on_replicate(&mut self, shard: ShardId, first: LocalId, batch: Batch, out: &mut Vec<Send>) {
@@ -313,18 +326,24 @@ impl Storage {
             self.place(run, *place);
         }
         if !self.config.shares_journal && !runs.is_empty() {
-            for run in &runs {
-                let kept = self.kept.entry(run.shard).or_default();
-                let mut first = run.first;
-                for batch in &run.batches {
-                    kept.push_back((first, batch.clone()));
-                    first = LocalId(first.0 + u64::from(batch.record_count()));
-                }
-            }
+            runs.iter().for_each(|run| self.keep(run));
             self.writing = runs;
             self.report_writing(out);
             self.writing.clear();
-            self.report_again_us = self.config.resend_after_us.map(|after| now_us + after);
+            self.report_again_later(now_us);
+        }
+    }
+
+    /// Keeps the batches of a run that is on disk, for engines elsewhere.
+    fn keep(&mut self, run: &Run) {
+        if self.config.shares_journal {
+            return;
+        }
+        let kept = self.kept.entry(run.shard).or_default();
+        let mut first = run.first;
+        for batch in &run.batches {
+            kept.push_back((first, batch.clone()));
+            first = LocalId(first.0 + u64::from(batch.record_count()));
         }
     }
 
@@ -393,7 +412,7 @@ impl Storage {
         self.report_again_us = None;
         if !unseen.is_empty() {
             out.push(Send { to: self.config.sequencer, message: Message::Progress(unseen) });
-            self.report_again_us = self.config.resend_after_us.map(|after| now_us + after);
+            self.report_again_later(now_us);
         }
     }
 

@@ -172,6 +172,7 @@ pub fn config(plan: &Plan, id: NodeId, term: u32) -> MachineConfig {
             resend_after_us,
         }),
         sequencer: (plan.sequencer == id).then(|| SequencerConfig {
+            term: Term(term),
             storages: plan.storages.clone(),
             quorum: plan.quorum,
             shares_journal_with: None,

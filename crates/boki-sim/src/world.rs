@@ -276,10 +276,15 @@ impl World {
 
     /// Everything that is under way ends, and every engine knows the whole order.
     fn come_to_rest(&mut self) -> Checked {
+        self.rest()?;
         for engine in self.plan.engines.clone() {
             let consistency = Consistency::Linearizable;
             self.submit(engine, None, Op::Tail(Tail { book: BookId(1), tag: None, consistency }))?;
         }
+        self.rest()
+    }
+
+    fn rest(&mut self) -> Checked {
         let end_us = self.now_us + REST_US;
         let rests = self.run_until(end_us, World::is_at_rest)?;
         ensure(rests || self.until_us < end_us, "liveness", || {
@@ -299,7 +304,7 @@ impl World {
                 if let Some(mutation) = self.mutation {
                     mutation.spoil_message(to, &mut message, &mut self.memory);
                 }
-                if self.has(Mutation::PromisesForgotten) && matches!(message, Message::ProgressQuery) {
+                if self.has(Mutation::PromisesForgotten) && matches!(message, Message::ProgressQuery { .. }) {
                     return Ok(());
                 }
                 self.count("messages");

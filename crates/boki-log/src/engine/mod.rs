@@ -155,7 +155,8 @@ impl Engine {
             aux: AuxCache::new(config.aux_bytes),
             waiting: Waiting::default(),
             asking: BTreeMap::new(),
-            next_query: 0,
+            // The answer to a question of an earlier start must not pass for one to a question of this.
+            next_query: u64::from(config.shard.term.0) << 32,
             failed: None,
             nudge_at_us: None,
             counters: Counters::default(),
@@ -322,6 +323,7 @@ impl Engine {
             }
             let until_us = now_us.saturating_add(u64::try_from(wait.as_micros()).unwrap_or(u64::MAX));
             self.waiting.for_match(until_us, id, read);
+            self.nudge_later(now_us);
             return Ok(());
         }
         let outcome = self.outcome(&seqs);
@@ -568,7 +570,8 @@ impl Engine {
     }
 
     fn is_owed_something(&self) -> bool {
-        self.pending.len() > 0 || !self.cuts.is_empty() || !self.asking.is_empty() || self.waiting.awaits_position()
+        // The record that a blocking read waits for may be in a cut that was lost.
+        self.pending.len() > 0 || !self.cuts.is_empty() || self.waiting() > 0
     }
 
     fn nudge_later(&mut self, now_us: u64) {

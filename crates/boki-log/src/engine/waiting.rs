@@ -27,10 +27,6 @@ impl Waiting {
         self.positions.len() + self.reads.len()
     }
 
-    pub(super) fn awaits_position(&self) -> bool {
-        !self.positions.is_empty()
-    }
-
     /// Keeps `op` until the index reaches `position`.
     pub(super) fn for_position(&mut self, position: Position, id: OpId, op: Op) {
         self.positions.insert((position, id), op);

@@ -256,3 +256,25 @@ fn a_position_beyond_the_end_of_the_log_is_refused_and_one_within_is_not() {
     assert!(matches!(tail(2), Outcome::Done(Ok(_))));
     assert!(matches!(tail(3), Outcome::Done(Err(LogError::InvalidArgument { .. }))));
 }
+
+#[test]
+fn an_engine_with_a_blocking_read_asks_for_cuts_that_it_may_have_missed() {
+    let mut config = MachineConfig::alone(NodeId(1), Term(1), Limits::default(), 0);
+    (config.storage, config.sequencer) = (None, None);
+    if let Some(engine) = &mut config.engine {
+        (engine.sequencer, engine.resend_after_us) = (NodeId(2), Some(10));
+    }
+    let mut machine = Machine::new(config);
+    let (consistency, direction) = (Consistency::Any, Direction::Next);
+    let wait = Some(std::time::Duration::from_micros(50));
+    machine.submit(
+        0,
+        OpId(1),
+        Op::Read(Read { book: BOOK, tag: None, from: Seq(0), direction, limit: 1, consistency, wait }),
+    );
+    for at in [10, 20] {
+        assert_eq!(machine.next_timer(), Some(at));
+        machine.tick(at);
+        assert_eq!(machine.take_sends(), [(NodeId(2), Message::FetchCuts { from: 0 })]);
+    }
+}
