@@ -145,19 +145,20 @@ impl Server {
             http_tasks: TaskTracker::new(),
             native_tasks: TaskTracker::new(),
         });
-        connections.http_tasks.spawn(Arc::clone(&connections).accept(listener));
-        let (socket, url) = match socket {
-            Some((path, listener)) => {
-                connections.http_tasks.spawn(Arc::clone(&connections).accept(listener));
-                let url = format!("unix:{}", path.display());
-                (Some(path), url)
-            }
-            None => (None, reachable(local_addr).to_string()),
-        };
+        // The workers are known before the first call can come: a call to one that is starting waits for it.
         let workers: Vec<WorkerCommand> = config.worker.iter().map(worker_command).collect();
         if !workers.is_empty() {
+            let url = match &socket {
+                Some((path, _)) => format!("unix:{}", path.display()),
+                None => reachable(local_addr).to_string(),
+            };
             functions.start_workers(workers, &url);
         }
+        connections.http_tasks.spawn(Arc::clone(&connections).accept(listener));
+        let socket = socket.map(|(path, listener)| {
+            connections.http_tasks.spawn(Arc::clone(&connections).accept(listener));
+            path
+        });
         tracing::info!(%local_addr, data = %config.server.data.display(), "listening");
         Ok(Server { local_addr, socket, node, functions, connections, config })
     }
