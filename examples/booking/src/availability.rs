@@ -5,7 +5,7 @@
 //! on the place's last record being the one seen here.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use boki::{Book, BookId, Result, Seq};
 
@@ -76,7 +76,7 @@ impl Availability {
 type Key = (BookId, String, String);
 
 /// What this worker has folded so far.
-static KEPT: LazyLock<Mutex<HashMap<Key, Availability>>> = LazyLock::new(Mutex::default);
+static KEPT: LazyLock<Mutex<HashMap<Key, Arc<Availability>>>> = LazyLock::new(Mutex::default);
 
 /// Most folds that are kept.
 const MOST_KEPT: usize = 1000;
@@ -85,7 +85,7 @@ const MOST_KEPT: usize = 1000;
 ///
 /// # Errors
 /// What the log says.
-pub async fn catch_up(book: &Book, offer: &Offer) -> Result<Availability> {
+pub async fn catch_up(book: &Book, offer: &Offer) -> Result<Arc<Availability>> {
     let key: Key = (book.id(), book.name().to_owned(), offer.tag());
     let kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
     let mut availability = kept.unwrap_or_default();
@@ -96,7 +96,7 @@ pub async fn catch_up(book: &Book, offer: &Offer) -> Result<Availability> {
             break;
         }
         for record in &records {
-            availability.apply(record.seq, &Event::of(record)?, offer);
+            Arc::make_mut(&mut availability).apply(record.seq, &Event::of(record)?, offer);
         }
     }
     if availability.next > before {
@@ -107,7 +107,7 @@ pub async fn catch_up(book: &Book, offer: &Offer) -> Result<Availability> {
         // Another call may have come further meanwhile.
         let newest = kept.entry(key).or_default();
         if newest.next < availability.next {
-            newest.clone_from(&availability);
+            *newest = Arc::clone(&availability);
         }
     }
     Ok(availability)

@@ -47,21 +47,21 @@ const fn hotel(code: &'static str, city: &'static str, price: u32, rating: u8, r
 
 /// Everything that can be booked.
 pub const OFFERS: &[Offer] = &[
-    flight("BA117", "New York", 420, 7, 20),
-    flight("AF6", "New York", 380, 8, 15),
-    flight("LH404", "New York", 450, 9, 10),
-    flight("AZ201", "Rome", 90, 6, 20),
-    flight("BA548", "Rome", 120, 7, 15),
-    flight("AF1404", "Rome", 110, 8, 10),
-    flight("SK1501", "Oslo", 130, 8, 12),
-    flight("DY1303", "Oslo", 70, 6, 18),
-    hotel("plaza", "New York", 350, 9, 8),
-    hotel("pod51", "New York", 120, 6, 10),
-    hotel("hassler", "Rome", 400, 10, 4),
-    hotel("trevi", "Rome", 150, 8, 12),
+    flight("BA117", "New York", 420, 7, 45),
+    flight("AF6", "New York", 380, 8, 40),
+    flight("LH404", "New York", 450, 9, 40),
+    flight("AZ201", "Rome", 90, 6, 30),
+    flight("BA548", "Rome", 120, 7, 30),
+    flight("AF1404", "Rome", 110, 8, 25),
+    flight("SK1501", "Oslo", 130, 8, 25),
+    flight("DY1303", "Oslo", 70, 6, 30),
+    hotel("plaza", "New York", 350, 9, 18),
+    hotel("pod51", "New York", 120, 6, 25),
+    hotel("hassler", "Rome", 400, 10, 6),
+    hotel("trevi", "Rome", 150, 8, 20),
     hotel("pensione", "Rome", 60, 5, 9),
-    hotel("grand", "Oslo", 220, 9, 6),
-    hotel("anker", "Oslo", 80, 6, 12),
+    hotel("grand", "Oslo", 220, 9, 12),
+    hotel("anker", "Oslo", 80, 6, 20),
 ];
 
 /// The flight of that code.
@@ -99,7 +99,7 @@ impl Offer {
     }
 
     /// All its places, in order.
-    pub fn places(&self) -> impl Iterator<Item = Place> + '_ {
+    pub fn places(&self) -> impl Iterator<Item = Place> + Clone + '_ {
         (1..=self.rows).flat_map(move |row| {
             (0..self.per_row).map(move |at| match self.kind {
                 Kind::Flight => Place(format!("flight/{}/seat/{row}{}", self.code, char::from(b'A' + at as u8))),
@@ -165,7 +165,7 @@ mod tests {
         let seats: Vec<Place> = find_flight("BA117").unwrap().places().take(7).collect();
         assert_eq!(seats[0].tag(), "flight/BA117/seat/1A");
         assert_eq!(seats[6].name(), "2A");
-        assert_eq!(find_hotel("plaza").unwrap().places().last().unwrap().name(), "810");
+        assert_eq!(find_hotel("plaza").unwrap().places().last().unwrap().name(), "1810");
         assert_eq!(find_flight("plaza"), None);
     }
 }

@@ -35,7 +35,7 @@ pub async fn hold(cx: &Cx, input: Hold) -> Result<Option<Place>> {
             return Ok(held);
         }
         let availability = availability::catch_up(book, offer).await?;
-        let Some(place) = choose(&availability, offer, input.wish.as_deref()) else { return Ok(None) };
+        let Some(place) = choose(&availability, offer, &input) else { return Ok(None) };
         let event = Event::Held { trip: input.trip.clone(), place: place.clone() };
         let appended = event
             .append_to(book)
@@ -52,12 +52,14 @@ pub async fn hold(cx: &Cx, input: Hold) -> Result<Option<Place>> {
     }
 }
 
-/// The place to take: the one wished for, else the first free one.
-fn choose(availability: &Availability, offer: &Offer, wish: Option<&str>) -> Option<Place> {
-    match wish {
-        Some(name) => offer.place(name).filter(|place| availability.is_free(place)),
-        None => offer.places().find(|place| availability.is_free(place)),
+/// The place to take: the one wished for, else a free one. Each trip begins to look at another place, so that few want
+/// the same one at the same time.
+fn choose(availability: &Availability, offer: &Offer, input: &Hold) -> Option<Place> {
+    if let Some(name) = &input.wish {
+        return offer.place(name).filter(|place| availability.is_free(place));
     }
+    let begin = input.trip.bytes().fold(0, |sum, byte| (sum * 31 + usize::from(byte)) % offer.size());
+    offer.places().cycle().skip(begin).take(offer.size()).find(|place| availability.is_free(place))
 }
 
 #[cfg(test)]
@@ -65,15 +67,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wish_is_granted_or_refused_and_no_wish_takes_the_first_free_place() {
+    fn a_wish_is_granted_or_refused() {
         let flight = catalogue::find_flight("BA117").unwrap();
-        let seat = flight.place("1A").unwrap();
+        let wish = |name: &str| Hold { trip: "t2".into(), offer: flight.tag(), wish: Some(name.into()) };
         let mut availability = Availability::default();
-        assert_eq!(choose(&availability, flight, None), Some(seat.clone()));
+        let seat = flight.place("1A").unwrap();
         availability.apply(Seq(3), &Event::Held { trip: "t1".into(), place: seat }, flight);
-        assert_eq!(choose(&availability, flight, None), flight.place("1B"));
-        assert_eq!(choose(&availability, flight, Some("1A")), None);
-        assert_eq!(choose(&availability, flight, Some("9F")), flight.place("9F"));
-        assert_eq!(choose(&availability, flight, Some("99Z")), None);
+        assert_eq!(choose(&availability, flight, &wish("1A")), None);
+        assert_eq!(choose(&availability, flight, &wish("9F")), flight.place("9F"));
+        assert_eq!(choose(&availability, flight, &wish("99Z")), None);
+    }
+
+    #[test]
+    fn without_a_wish_every_place_is_taken_before_there_is_none() {
+        let hotel = catalogue::find_hotel("hassler").unwrap();
+        let mut availability = Availability::default();
+        for number in 0..hotel.size() {
+            let trip = format!("trip {number}");
+            let hold = Hold { trip: trip.clone(), offer: hotel.tag(), wish: None };
+            let place = choose(&availability, hotel, &hold).unwrap();
+            assert!(availability.is_free(&place));
+            availability.apply(Seq(number as u64 + 1), &Event::Held { trip, place }, hotel);
+        }
+        let hold = Hold { trip: "late".into(), offer: hotel.tag(), wish: None };
+        assert_eq!(choose(&availability, hotel, &hold), None);
     }
 }

@@ -32,6 +32,8 @@ pub mod trip;
 pub fn worker() -> boki::Worker {
     boki::Worker::new()
         .name("booking")
+        // `book_trip` keeps its place while it waits for `hold` and `pay`, which need places too.
+        .concurrency(4096)
         .with(search::search)
         .with(search::recommend)
         .with(booking::book_trip)

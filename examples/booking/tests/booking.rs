@@ -68,7 +68,7 @@ async fn a_trip_is_booked_paid_listed_and_cancelled_once() {
     let wish = order("ada", "BA117", Some("3C"), "plaza");
     let outcome = agency.book_trip("k1", wish.clone()).await;
     let Outcome::Booked { trip, seat, room, price } = outcome.clone() else { panic!("{outcome:?}") };
-    assert_eq!((seat.tag(), room.tag(), price), ("flight/BA117/seat/3C", "hotel/plaza/room/101", 770));
+    assert_eq!((seat.tag(), room.offer_tag(), price), ("flight/BA117/seat/3C", "hotel/plaza", 770));
 
     assert_eq!(agency.book_trip("k1", wish).await, outcome, "the same key is the same trip");
     let audit = agency.audit().await;

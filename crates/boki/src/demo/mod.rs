@@ -148,7 +148,7 @@ async fn check(
     }
     account.check(verdict::check_answers(&audit, answers))?;
     account.check(verdict::check_order(before, &verdict::read_order(book).await.map_err(reading)?))?;
-    let again = verdict::ask_again(&mut HttpClient::new(address), answers).await;
+    let again = verdict::ask_again(address, answers).await;
     let after = Audit::of(book).await.map_err(reading)?;
     account.check(again.and_nothing_added(audit.events, after.events))?;
     account.say("")

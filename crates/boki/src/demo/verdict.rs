@@ -7,9 +7,10 @@ use boki_sdk::{Book, Bytes, Seq};
 use booking::audit::Audit;
 use booking::trip::Outcome;
 use serde::Serialize;
+use tokio::task::JoinSet;
 
 use super::http::HttpClient;
-use super::load::{Answers, call};
+use super::load::{Answers, Booking, call};
 
 /// One thing that was checked.
 #[derive(Debug, Serialize)]
@@ -134,23 +135,31 @@ pub(crate) fn check_answers(audit: &Audit, answers: &[Answers]) -> Check {
     Check::new(what, wrong)
 }
 
-/// Asks for every booking once more, with its key.
-pub(crate) async fn ask_again(http: &mut HttpClient, answers: &[Answers]) -> Check {
+/// Asks for every booking once more, with its key; each client for its own.
+pub(crate) async fn ask_again(address: &str, answers: &[Answers]) -> Check {
+    let mut clients = JoinSet::new();
+    for client in answers {
+        clients.spawn(ask_for_all(HttpClient::new(address), client.bookings.clone()));
+    }
+    let asked: usize = answers.iter().map(|client| client.bookings.len()).sum();
+    let what = format!(
+        "all {} bookings asked for once more with their keys: the same answers, nothing done twice",
+        number(asked)
+    );
+    Check::new(what, clients.join_all().await.into_iter().flatten())
+}
+
+/// Says which answers are not what they were.
+async fn ask_for_all(mut http: HttpClient, bookings: Vec<Booking>) -> Vec<String> {
     let mut wrong = Vec::new();
-    let mut asked = 0;
-    for booking in answers.iter().flat_map(|answers| &answers.bookings) {
-        asked += 1;
-        match call::<Outcome>(http, "book_trip", Some(&booking.key), &booking.order).await {
+    for booking in bookings {
+        match call::<Outcome>(&mut http, "book_trip", Some(&booking.key), &booking.order).await {
             Ok(outcome) if outcome == booking.outcome => {}
             Ok(outcome) => wrong.push(format!("{} was told {:?}, and now {outcome:?}", booking.key, booking.outcome)),
             Err(why) => wrong.push(format!("{}: {why}", booking.key)),
         }
     }
-    let what = format!(
-        "all {} bookings asked for once more with their keys: the same answers, nothing done twice",
-        number(asked)
-    );
-    Check::new(what, wrong)
+    wrong
 }
 
 fn trip_of(outcome: &Outcome) -> &str {
@@ -191,9 +200,9 @@ mod tests {
     #[test]
     fn an_answer_that_the_book_does_not_know_is_found() {
         let audit = Audit::default();
-        let order = booking::booking::Order { user: "u".into(), flight: "f".into(), seat: None, hotel: "h".into() };
+        let order = ::booking::booking::Order { user: "u".into(), flight: "f".into(), seat: None, hotel: "h".into() };
         let outcome = Outcome::Refused { trip: "t1".into(), reason: "full".into() };
-        let bookings = vec![super::super::load::Booking { key: "k".into(), order, outcome }];
+        let bookings = vec![Booking { key: "k".into(), order, outcome }];
         let answers = Answers { bookings, cancelled: vec!["t2".into()], ..Answers::default() };
         let check = check_answers(&audit, &[answers]);
         assert_eq!(check.wrong.len(), 3, "{:?}", check.wrong);
