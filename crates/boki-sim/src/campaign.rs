@@ -1,5 +1,6 @@
 //! Many runs: over all seeds of a range, on all cores, each run in one thread.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,6 +12,24 @@ use crate::{Report, Run};
 
 /// Seeds that once failed: one per line, `topology seed`, with what it was.
 pub const REGRESSIONS: &str = include_str!("../seeds/regressions.txt");
+
+thread_local! {
+    /// The run of this thread.
+    pub(crate) static RUNNING: Cell<Option<Run>> = const { Cell::new(None) };
+}
+
+/// From now on a panic in a run prints one line that names the run, and nothing else.
+pub fn name_panics() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| match RUNNING.get() {
+        Some(Run { mutation: None, seed, topology, .. }) => {
+            eprintln!("{} seed {seed}: {panic}", topology.name());
+        }
+        // Whoever hunts it reads this; where panics unwind, the check's name follows.
+        Some(Run { seed, .. }) => println!("{seed} panic"),
+        None => usual(panic),
+    }));
+}
 
 /// What came of many runs.
 #[derive(Debug, Default)]

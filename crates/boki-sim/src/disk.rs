@@ -131,6 +131,7 @@ impl NodeDisk {
         self.journal = None;
         self.reader = None;
         self.has_failed = false;
+        self.end_failures();
         if kind == CrashKind::PowerCut {
             let per_mille = *rng.pick(&[0, 500, 500, 950, 1000]).unwrap_or(&500);
             self.mem.crash(&mut |ways| if rng.chance(per_mille) { 1 + rng.below(ways - 1) } else { 0 });
@@ -140,6 +141,11 @@ impl NodeDisk {
     /// The next write, or its sync, fails.
     pub fn fail_next_write(&mut self, rng: &mut Rng) {
         if rng.chance(500) { self.mem.fail_write_after(0) } else { self.mem.fail_sync_after(0) }
+    }
+
+    fn end_failures(&self) {
+        self.mem.fail_write_after(u64::MAX);
+        self.mem.fail_sync_after(u64::MAX);
     }
 
     /// Whether there is room for a further segment.

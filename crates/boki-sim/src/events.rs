@@ -341,7 +341,8 @@ impl World {
 
     fn reclaim_later(&mut self, id: NodeId) {
         let Some(incarnation) = self.nodes.get(&id).map(|node| node.incarnation) else { return };
-        let at_us = self.now_us + self.rng.disk.between(10, 3_000);
+        let most_us = *self.rng.disk.pick(&[100, 3_000, 30_000]).unwrap_or(&100);
+        let at_us = self.now_us + self.rng.disk.between(10, most_us);
         self.schedule(at_us, Event::Reclaim { node: id, incarnation });
     }
 

@@ -29,6 +29,7 @@ pub mod workload;
 pub mod world;
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use mutation::Mutation;
 use plan::{Plan, Topology};
@@ -68,12 +69,24 @@ impl Run {
         Run { seed, topology, mutation: None, printed: false, until_us: None }
     }
 
-    /// Runs it.
+    /// Runs it. A panic is a violation, where panics unwind; where they abort, `campaign::name_panics` says whose it was.
     #[must_use]
     pub fn run(self) -> Report {
-        let plan = Plan::new(self.seed, self.topology);
-        let mut world = World::new(plan, self.mutation, self.printed, self.until_us);
-        let violation = world.run().err();
-        world.report(violation)
+        campaign::RUNNING.set(Some(self));
+        let live = || {
+            let plan = Plan::new(self.seed, self.topology);
+            let mut world = World::new(plan, self.mutation, self.printed, self.until_us);
+            let violation = world.run().err();
+            world.report(violation)
+        };
+        let report = catch_unwind(AssertUnwindSafe(live)).unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<String>().cloned();
+            let detail =
+                text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default();
+            let violation = Some(Violation { check: "panic", detail });
+            Report { counts: BTreeMap::new(), trace_hash: 0, violation }
+        });
+        campaign::RUNNING.set(None);
+        report
     }
 }

@@ -154,7 +154,9 @@ impl Mutation {
                 rebuild(&batch, Keep { id: true, conditions: false })
             }
             Mutation::TrimOneMore => match batch.kind() {
-                Kind::Trim { tag, below } if below < Seq::MAX => BatchBuilder::trim(batch.book(), tag, below.next()),
+                Kind::Trim { tag, below } if below.next() < Seq::MAX => {
+                    BatchBuilder::trim(batch.book(), tag, below.next())
+                }
                 _ => Ok(batch),
             },
             _ => Ok(batch),

@@ -112,15 +112,19 @@ impl Client {
                 builder = self.condition(builder, book, work, rng);
             }
         }
-        let records = if rng.chance(700) { 1 } else { rng.between(2, 12) };
+        let records = match rng.below(1000) {
+            0..=699 => 1,
+            700..=997 => rng.between(2, 12),
+            _ => 1200,
+        };
         for at in 0..records {
             let mut tags: Vec<Tag> = (0..rng.below(6)).filter_map(|_| some_tag(work, rng)).collect();
             if rng.chance(700) {
                 tags.truncate(1);
             }
             // The first record of a batch tells it from every other.
-            let number = (self.number as u64) << 40 | self.made << 8 | at;
-            let len = if at > 0 && rng.chance(100) { 0 } else { 8 + rng.below(work.payload_bytes) };
+            let number = (self.number as u64) << 48 | self.made << 16 | at;
+            let len = if at >= 12 || (at > 0 && rng.chance(100)) { 0 } else { 8 + rng.below(work.payload_bytes) };
             builder = builder.record(tags, payload(number, len));
         }
         let ack = if rng.chance(if conditional { 20 } else { 250 }) { Ack::Durable } else { Ack::Ordered };
@@ -164,8 +168,8 @@ impl Client {
         }
         let seen = self.position.0.0;
         let below = match rng.below(10) {
-            0..=4 => rng.below(seen + 1),
-            5..=7 => seen.saturating_sub(rng.below(4)),
+            0..=2 => rng.below(seen + 1),
+            3..=7 => seen.saturating_sub(rng.below(4)),
             8 => seen + rng.below(20),
             _ => Seq::MAX.0 - 1,
         };

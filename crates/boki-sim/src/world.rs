@@ -281,7 +281,22 @@ impl World {
             let consistency = Consistency::Linearizable;
             self.submit(engine, None, Op::Tail(Tail { book: BookId(1), tag: None, consistency }))?;
         }
-        self.rest()
+        self.rest()?;
+        // What was sent once too often is sent no more once the answers are there.
+        self.run_until(self.now_us + 1_000_000, World::is_silent)?;
+        ensure(self.is_silent() || self.until_us < u64::MAX, "idle", || {
+            let timers = self.nodes.values().map(|node| (node.id, node.machine.as_ref().and_then(|m| m.next_timer())));
+            format!("nothing is under way, and something goes on: {:?}", timers.collect::<Vec<_>>())
+        })
+    }
+
+    /// Whether nothing is kept for anyone, and nothing will happen by itself.
+    fn is_silent(&self) -> bool {
+        self.nodes.values().filter_map(|node| node.machine.as_ref()).all(|machine| {
+            let engine = machine.engine().is_none_or(|engine| engine.pending() == 0 && engine.waiting() == 0);
+            let storage = machine.storage().is_none_or(|storage| storage.gathered_bytes() == 0);
+            engine && storage && machine.next_timer().is_none()
+        })
     }
 
     fn rest(&mut self) -> Checked {
