@@ -26,10 +26,23 @@ pub struct Audit {
     wrong: Vec<Discrepancy>,
 }
 
+/// Which promise is broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Promise {
+    /// A trip is decided once, and has what it was told.
+    OneDecision,
+    /// A booked trip is paid once, and no other is.
+    OnePayment,
+    /// A place belongs to one trip at a time, and is given back by it.
+    OneHolder,
+}
+
 /// A broken promise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Discrepancy {
-    /// The record that shows it; `Seq::NONE`: the book as a whole.
+    /// Which.
+    pub promise: Promise,
+    /// The record that shows it.
     pub seq: Seq,
     /// What is wrong.
     pub what: String,
@@ -37,7 +50,7 @@ pub struct Discrepancy {
 
 impl fmt::Display for Discrepancy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.seq == Seq::NONE { f.write_str(&self.what) } else { write!(f, "seq {}: {}", self.seq, self.what) }
+        write!(f, "seq {}: {}", self.seq, self.what)
     }
 }
 
@@ -68,53 +81,68 @@ impl Audit {
         let id = event.trip().to_owned();
         let before = self.trips.get(&id).cloned().unwrap_or_default();
         match &event {
-            Event::Held { place, .. } => {
-                self.check(seq, before.outcome.is_none(), || format!("trip {id} takes {place} after it was decided"));
-                self.check(seq, !before.held().iter().any(|held| is_same_kind(held, place)), || {
-                    format!("trip {id} takes {place}, but has such a place already")
-                });
-                if let Some(other) = self.holders.insert(place.clone(), id.clone()) {
-                    self.report(seq, format!("{place} is given to trip {id}, but trip {other} has it"));
-                }
-            }
+            Event::Held { place, .. } => self.hold(seq, &id, &before, place),
             Event::Paid { amount, .. } => {
                 self.payments += 1;
                 let is_first = self.paid.insert(id.clone());
-                self.check(seq, is_first, || format!("trip {id} pays {amount} a second time"));
-                self.check(seq, before.outcome.is_none(), || format!("trip {id} pays after it was decided"));
+                self.check(Promise::OnePayment, seq, is_first, || format!("trip {id} pays {amount} a second time"));
+                self.check_undecided(seq, &id, &before);
             }
             Event::Booked { seat, room, price, .. } => {
-                self.check(seq, before.outcome.is_none(), || format!("trip {id} is decided twice"));
-                self.check(seq, before.paid == Some(*price), || {
+                self.check_undecided(seq, &id, &before);
+                self.check(Promise::OnePayment, seq, before.paid == Some(*price), || {
                     format!("trip {id} is booked for {price}, but {:?} was paid", before.paid)
                 });
-                self.check(seq, before.held() == [seat.clone(), room.clone()], || {
+                self.check(Promise::OneDecision, seq, before.held() == [seat.clone(), room.clone()], || {
                     format!("trip {id} is booked with {seat} and {room}, but holds {:?}", before.held())
                 });
             }
             Event::Refused { freed, .. } => {
-                self.check(seq, before.outcome.is_none(), || format!("trip {id} is decided twice"));
-                self.check(seq, before.paid.is_none(), || format!("trip {id} is refused, but was paid"));
+                self.check_undecided(seq, &id, &before);
+                self.check(Promise::OnePayment, seq, before.paid.is_none(), || {
+                    format!("trip {id} is refused, but was paid")
+                });
                 self.free(seq, &id, &before, freed);
             }
             Event::Cancelled { freed, .. } => {
                 let is_booked = matches!(before.outcome, Some(Outcome::Booked { .. })) && !before.cancelled;
-                self.check(seq, is_booked, || format!("trip {id} is cancelled, but is not booked"));
+                self.check(Promise::OneDecision, seq, is_booked, || {
+                    format!("trip {id} is cancelled, but is not booked")
+                });
                 self.free(seq, &id, &before, freed);
             }
         }
         self.trips.entry(id).or_default().apply(seq, event);
     }
 
+    fn hold(&mut self, seq: Seq, id: &str, before: &Trip, place: &Place) {
+        self.check_undecided(seq, id, before);
+        let has_one = before.held().iter().any(|held| is_same_kind(held, place));
+        self.check(Promise::OneHolder, seq, !has_one, || {
+            format!("trip {id} takes {place}, but has such a place already")
+        });
+        let other = self.holders.insert(place.clone(), id.to_owned());
+        self.check(Promise::OneHolder, seq, other.is_none(), || {
+            format!("{place} is given to trip {id}, but trip {} has it", other.as_deref().unwrap_or_default())
+        });
+    }
+
     fn free(&mut self, seq: Seq, id: &str, before: &Trip, freed: &[Place]) {
-        self.check(seq, before.held() == freed, || {
+        self.check(Promise::OneHolder, seq, before.held() == freed, || {
             format!("trip {id} gives back {freed:?}, but holds {:?}", before.held())
         });
         for place in freed {
             self.freed += 1;
             let had = self.holders.remove(place);
-            self.check(seq, had.as_deref() == Some(id), || format!("trip {id} gives back {place}, which {had:?} has"));
+            self.check(Promise::OneHolder, seq, had.as_deref() == Some(id), || {
+                format!("trip {id} gives back {place}, which {had:?} has")
+            });
         }
+    }
+
+    /// Nothing happens to a trip any more once it is decided, but that it is cancelled.
+    fn check_undecided(&mut self, seq: Seq, id: &str, before: &Trip) {
+        self.check(Promise::OneDecision, seq, before.outcome.is_none(), || format!("trip {id} was decided before"));
     }
 
     /// Everything that is wrong, given that nothing is under way any more.
@@ -123,7 +151,8 @@ impl Audit {
         let mut wrong = self.wrong.clone();
         for (id, trip) in &self.trips {
             if trip.outcome.is_none() {
-                wrong.push(Discrepancy { seq: trip.tail, what: format!("trip {id} was never decided") });
+                let what = format!("trip {id} was never decided");
+                wrong.push(Discrepancy { promise: Promise::OneDecision, seq: trip.tail, what });
             }
         }
         wrong
@@ -147,14 +176,10 @@ impl Audit {
         self.trips.values().filter(|trip| trip.cancelled).count()
     }
 
-    fn check(&mut self, seq: Seq, holds: bool, what: impl FnOnce() -> String) {
+    fn check(&mut self, promise: Promise, seq: Seq, holds: bool, what: impl FnOnce() -> String) {
         if !holds {
-            self.report(seq, what());
+            self.wrong.push(Discrepancy { promise, seq, what: what() });
         }
-    }
-
-    fn report(&mut self, seq: Seq, what: String) {
-        self.wrong.push(Discrepancy { seq, what });
     }
 }
 
@@ -231,7 +256,7 @@ mod tests {
         let and = |more: Vec<Event>| wrong(complete.iter().cloned().chain(more));
         for (found, expected) in [
             (and(vec![held("t2", seat()), refused("t2", vec![seat()])]), "but trip t1 has it"),
-            (and(vec![booked("t1")]), "is decided twice"),
+            (and(vec![booked("t1")]), "was decided before"),
             (and(vec![paid("t1")]), "a second time"),
             (and(vec![cancelled("t1"), cancelled("t1")]), "is cancelled, but is not booked"),
             (and(vec![refused("t1", vec![seat(), room()])]), "is refused, but was paid"),

@@ -133,11 +133,11 @@ impl Traveller {
     }
 
     async fn cancel(&mut self) -> Result<(), String> {
-        let booked = self.log.bookings.iter().filter_map(|booking| match &booking.outcome {
+        let mut booked = self.log.bookings.iter().rev().filter_map(|booking| match &booking.outcome {
             Outcome::Booked { trip, price, .. } if !self.log.cancelled.contains(trip) => Some((trip.clone(), *price)),
             _ => None,
         });
-        let Some((trip, price)) = booked.last() else { return self.look_at_trips().await };
+        let Some((trip, price)) = booked.next() else { return self.look_at_trips().await };
         let key = format!("cancel-{trip}");
         let input = Cancel { user: self.user.clone(), trip: trip.clone() };
         let paid_back: u32 = call(&mut self.http, "cancel", Some(&key), &input).await?;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use boki_sdk::{Book, Bytes, Seq};
-use booking::audit::Audit;
+use booking::audit::{Audit, Promise};
 use booking::trip::Outcome;
 use serde::Serialize;
 use tokio::task::JoinSet;
@@ -76,24 +76,26 @@ pub(crate) fn check_order(before: &Order, now: &Order) -> Check {
 
 /// The book by itself.
 pub(crate) fn check_book(audit: &Audit) -> Vec<Check> {
-    let wrong = audit.discrepancies().into_iter().map(|discrepancy| discrepancy.to_string());
-    let freed = number(audit.freed);
+    let discrepancies = audit.discrepancies();
+    let broken = |promise: Promise| {
+        let of_this = discrepancies.iter().filter(move |discrepancy| discrepancy.promise == promise);
+        of_this.map(ToString::to_string)
+    };
+    let decided = format!(
+        "{} trips, each decided once: {} booked, {} refused; {} cancelled later",
+        number(audit.trips.len()),
+        number(audit.booked()),
+        number(audit.refused()),
+        number(audit.cancelled())
+    );
+    let paid = format!("{} payments, one for each booked trip and none for others", number(audit.payments));
+    let held =
+        format!("no seat and no room given to two; {} given back by refusals and cancellations", number(audit.freed));
+    let unpaid = (audit.payments != audit.booked()).then(|| format!("{} trips are booked", audit.booked()));
     vec![
-        Check::new(
-            format!(
-                "{} trips, each decided once: {} booked, {} refused; {} cancelled later",
-                number(audit.trips.len()),
-                number(audit.booked()),
-                number(audit.refused()),
-                number(audit.cancelled())
-            ),
-            wrong,
-        ),
-        Check::new(
-            format!("{} payments, one for each booked trip and none for others", number(audit.payments)),
-            (audit.payments != audit.booked()).then(|| format!("{} trips are booked", audit.booked())),
-        ),
-        Check::new(format!("no seat and no room given to two; {freed} given back by refusals and cancellations"), []),
+        Check::new(decided, broken(Promise::OneDecision)),
+        Check::new(paid, broken(Promise::OnePayment).chain(unpaid)),
+        Check::new(held, broken(Promise::OneHolder)),
     ]
 }
 
@@ -173,7 +175,7 @@ pub(crate) fn number(n: usize) -> String {
     let digits = n.to_string();
     let mut out = String::new();
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             out.push(',');
         }
         out.push(digit);
