@@ -110,14 +110,16 @@ pub(crate) fn recover<V: Vfs>(
 
 struct Files {
     segments: BTreeSet<u64>,
+    fresh: BTreeSet<u64>,
     leftovers: Vec<String>,
 }
 
 fn list<V: Vfs>(vfs: &V) -> Result<Files, OpenError> {
-    let mut files = Files { segments: BTreeSet::new(), leftovers: Vec::new() };
+    let mut files = Files { segments: BTreeSet::new(), fresh: BTreeSet::new(), leftovers: Vec::new() };
     for name in vfs.list(DIR).map_err(io_error("list", DIR))? {
         match FileKind::of(&name) {
             FileKind::Segment(number) => drop(files.segments.insert(number)),
+            FileKind::Fresh(number) => drop(files.fresh.insert(number)),
             FileKind::Leftover => files.leftovers.push(format!("{DIR}/{name}")),
             FileKind::Other => {}
         }
@@ -222,7 +224,12 @@ fn can_be_torn(what: &Damage) -> bool {
 /// Removes what did not end, and removed segments whose file is still there.
 fn tidy<V: Vfs>(vfs: &V, files: &Files, removed: &Removed) -> Result<(), OpenError> {
     let dead = files.segments.iter().filter(|number| removed.contains(**number));
-    let names = dead.map(|number| segment::file_name(*number)).chain(files.leftovers.iter().cloned());
+    let dead = dead.map(|number| segment::file_name(*number));
+    // The next segment's is made anew when it is prepared: emptying it then keeps nobody waiting for it here.
+    let next = files.segments.last().map_or(1, |last| last + 1);
+    let unused = files.fresh.iter().filter(|number| **number != next);
+    let unused = unused.map(|number| segment::fresh_file_name(*number));
+    let names = dead.chain(unused).chain(files.leftovers.iter().cloned());
     for name in names {
         vfs.remove(&name).map_err(io_error("remove", &name))?;
     }

@@ -138,7 +138,9 @@ pub(crate) fn fresh_file_name(number: u64) -> String {
 pub(crate) enum FileKind {
     /// A segment.
     Segment(u64),
-    /// Left over from something that did not end: to be removed.
+    /// A segment that was not in use yet.
+    Fresh(u64),
+    /// Left over from a blob's replacement that did not end.
     Leftover,
     /// Not ours, or the record of removed segments.
     Other,
@@ -149,7 +151,7 @@ impl FileKind {
         let number = |stem: &str| stem.parse().ok().filter(|number| *number > 0 && stem == format!("{number:016}"));
         match name.rsplit_once('.') {
             Some((stem, "log")) => number(stem).map_or(FileKind::Other, FileKind::Segment),
-            Some((stem, "new")) if number(stem).is_some() => FileKind::Leftover,
+            Some((stem, "new")) => number(stem).map_or(FileKind::Other, FileKind::Fresh),
             Some((stem, "tmp")) if stem == crate::removed::FILE => FileKind::Leftover,
             _ => FileKind::Other,
         }
@@ -236,9 +238,11 @@ mod tests {
     #[test]
     fn only_our_names_are_segments() {
         assert_eq!(FileKind::of("0000000000000042.log"), FileKind::Segment(42));
-        assert_eq!(FileKind::of("0000000000000042.new"), FileKind::Leftover);
+        assert_eq!(FileKind::of("0000000000000042.new"), FileKind::Fresh(42));
         assert_eq!(FileKind::of("removed.tmp"), FileKind::Leftover);
-        for other in ["42.log", "0000000000000000.log", "+000000000000042.log", "removed", ".DS_Store", "a.log"] {
+        for other in
+            ["42.log", "42.new", "0000000000000000.log", "+000000000000042.log", "removed", ".DS_Store", "a.log"]
+        {
             assert_eq!(FileKind::of(other), FileKind::Other, "{other}");
         }
     }

@@ -223,7 +223,7 @@ fn a_record_of_removed_segments_that_was_not_yet_written_is_made_good() {
 #[test]
 fn leftovers_go_and_strange_files_stay() {
     let disk = eight_groups();
-    let names = ["seg/0000000000000004.new", "seg/removed.tmp", "seg/.DS_Store", "seg/7.log", "seg/notes.txt"];
+    let names = ["seg/0000000000000003.new", "seg/removed.tmp", "seg/.DS_Store", "seg/7.log", "seg/notes.txt"];
     for name in names {
         disk.create(name).unwrap().write_at(b"x", 0).unwrap();
     }
@@ -231,6 +231,13 @@ fn leftovers_go_and_strange_files_stay() {
     assert_eq!(found, groups(1..9));
     let left: Vec<_> = names.into_iter().filter(|name| disk.contents(name).is_some()).collect();
     assert_eq!(left, names[2..]);
+}
+
+#[test]
+fn what_is_left_of_a_prepared_segment_is_not_used() {
+    let disk = eight_groups();
+    disk.create("seg/0000000000000004.new").unwrap().write_at(&[7; 9000], 0).unwrap();
+    assert_opens(&disk, 8, false);
 }
 
 #[test]
