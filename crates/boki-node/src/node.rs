@@ -23,6 +23,9 @@ use crate::log_thread;
 use crate::reply::{OneShot, ReplySink};
 use crate::status::{Status, Writable};
 
+/// How many operations are stepped with the machine locked: about 100 us, so that others get their turn.
+const OPS_PER_LOCK: usize = 64;
+
 /// The log of one process. Clones share it.
 #[derive(Clone)]
 pub struct Node {
@@ -128,25 +131,36 @@ impl Node {
     /// Starts an operation; its result goes to `sink` under `corr`. A read that need not wait is answered before this
     /// returns.
     pub fn submit(&self, op: Op, sink: &Arc<dyn ReplySink>, corr: u64) -> OpId {
-        let is_append = matches!(op, Op::Append(_));
         let now_us = self.shared.clock.now_us();
         let mut state = self.shared.state.lock();
-        let id = OpId(state.next_op);
-        state.next_op += 1;
-        state.asked.insert(id, Asked { sink: Arc::clone(sink), corr, is_append });
-        match state.refuse(&op) {
-            Some(error) => {
-                state.asked.remove(&id);
-                drop(state);
-                sink.reply(corr, Err(error));
-                sink.flush();
-            }
-            None => {
-                state.machine.submit(now_us, id, op);
-                self.shared.settle(state);
-            }
+        let (id, refused) = state.submit(now_us, op, sink, corr);
+        self.shared.settle(state);
+        if let Some(error) = refused {
+            sink.reply(corr, Err(error));
+            sink.flush();
         }
         id
+    }
+
+    /// Starts operations, in order, as [`Node::submit`] starts one: what has come together is stepped together, and the
+    /// log thread is woken once. Takes them all out of `ops`.
+    pub fn submit_all(&self, ops: &mut Vec<(u64, Op)>, sink: &Arc<dyn ReplySink>) {
+        let mut ops = ops.drain(..).peekable();
+        while ops.peek().is_some() {
+            let now_us = self.shared.clock.now_us();
+            let mut refusals = Vec::new();
+            let mut state = self.shared.state.lock();
+            for (corr, op) in ops.by_ref().take(OPS_PER_LOCK) {
+                if let (_, Some(error)) = state.submit(now_us, op, sink, corr) {
+                    refusals.push((corr, error));
+                }
+            }
+            self.shared.settle(state);
+            if !refusals.is_empty() {
+                refusals.into_iter().for_each(|(corr, error)| sink.reply(corr, Err(error)));
+                sink.flush();
+            }
+        }
     }
 
     /// Gives up a read that waits: it gets no reply. No effect on anything else.
@@ -296,6 +310,19 @@ impl Drop for Asking<'_> {
 }
 
 impl State {
+    /// Steps the machine with `op`; an operation that cannot be done at all has its end at once.
+    fn submit(&mut self, now_us: u64, op: Op, sink: &Arc<dyn ReplySink>, corr: u64) -> (OpId, Option<LogError>) {
+        let id = OpId(self.next_op);
+        self.next_op += 1;
+        let refused = self.refuse(&op);
+        if refused.is_none() {
+            let is_append = matches!(op, Op::Append(_));
+            self.asked.insert(id, Asked { sink: Arc::clone(sink), corr, is_append });
+            self.machine.submit(now_us, id, op);
+        }
+        (id, refused)
+    }
+
     /// Why `op` cannot be done whatever the order says.
     fn refuse(&self, op: &Op) -> Option<LogError> {
         let book = match op {

@@ -172,6 +172,8 @@ struct Peer<'a> {
     waiting_replies: Arc<dyn ReplySink>,
     role: Option<Role>,
     worker: Option<WorkerLink>,
+    /// Operations of this burst of frames, not yet with the log.
+    gathered: Vec<(u64, Op)>,
 }
 
 impl FrameSink for Peer<'_> {
@@ -199,6 +201,10 @@ impl FrameSink for Peer<'_> {
             _ => self.question(frame),
         }
     }
+
+    fn batch_end(&mut self) {
+        self.submit_gathered();
+    }
 }
 
 impl<'a> Peer<'a> {
@@ -210,7 +216,17 @@ impl<'a> Peer<'a> {
         });
         let replies = Arc::new(Replies(Arc::clone(&open)));
         let waiting_replies = Arc::new(WaitingReplies(Arc::clone(&open)));
-        Peer { shared, outbox, max_body, open, replies, waiting_replies, role: None, worker: None }
+        Peer {
+            shared,
+            outbox,
+            max_body,
+            open,
+            replies,
+            waiting_replies,
+            role: None,
+            worker: None,
+            gathered: Vec::new(),
+        }
     }
 
     fn greet(&mut self, frame: &Frame) -> Result<(), WireError> {
@@ -309,13 +325,21 @@ impl<'a> Peer<'a> {
         })
     }
 
-    fn submit(&self, corr: u64, op: Op) -> Asked {
+    fn submit(&mut self, corr: u64, op: Op) -> Asked {
         self.open.in_flight.fetch_add(1, Ordering::Relaxed);
-        self.shared.node.submit(op, &self.replies, corr);
+        self.gathered.push((corr, op));
         Asked::Yes
     }
 
-    fn submit_waiting(&self, corr: u64, op: Op) -> Asked {
+    fn submit_gathered(&mut self) {
+        if !self.gathered.is_empty() {
+            self.shared.node.submit_all(&mut self.gathered, &self.replies);
+        }
+    }
+
+    fn submit_waiting(&mut self, corr: u64, op: Op) -> Asked {
+        // Operations reach the log in the order of their frames.
+        self.submit_gathered();
         match self.open.given_up.lock().entry(corr) {
             Entry::Occupied(_) => return Asked::OpenAlready,
             // Before it is submitted: the answer may come before its name does.
