@@ -2,8 +2,9 @@
 //!
 //! Clients append (plain records, batches, conditions, fences, ids, trims) and read all the time; they never learn
 //! that anything happens but by their connections breaking. After so and so many acknowledgements, a number from
-//! a seed, the server is killed and started again on its data. Then everything is read, and must agree with
-//! everything that was ever acknowledged and with everything that was ever read before.
+//! a seed, the server is killed and started again on its data; now and then it is killed once more while it starts.
+//! Then everything is read, and must agree with everything that was ever acknowledged and with everything that
+//! was ever read before.
 //!
 //! This is the simulator's twin: fewer crashes and no torn sectors, but real processes, files and sockets.
 //! `BOKI_KILLS` says how many kills (20), `BOKI_SEED` which (1).
@@ -52,6 +53,9 @@ async fn kill_again_and_again(server: &mut ServerProcess, clients: &[Does], kill
         }
         server.kill().await;
         let promised = ledger.promised();
+        if kill % 3 == 0 {
+            server.start_and_kill_early(rng.u32(1..100)).await;
+        }
         server.start_again().await;
         verifier.verify(&promised).await;
         println!("kill {kill} of {kills} after {more} more acknowledgements: {}", verifier.summary());

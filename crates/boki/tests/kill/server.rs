@@ -5,6 +5,8 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use tokio::net::TcpStream;
+
 /// Small segments, so that they fill and are removed within the test.
 const CONFIG: &str = r#"
 [telemetry]
@@ -51,9 +53,8 @@ impl ServerProcess {
         format!("unix:{}", self.home.join("data/boki.sock").display())
     }
 
-    /// On the same data and address; returns when it answers.
-    pub(crate) async fn start_again(&mut self) {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_boki"))
+    fn spawn(&self) -> Child {
+        Command::new(env!("CARGO_BIN_EXE_boki"))
             .arg("server")
             .args(["--config".as_ref(), self.home.join("boki.toml").as_os_str()])
             .args(["--listen", &self.tcp()])
@@ -61,7 +62,30 @@ impl ServerProcess {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
-            .unwrap();
+            .unwrap()
+    }
+
+    /// Starts it and kills it before it is ready. It listens before it reads its log, so connections can be made
+    /// meanwhile: how many says when it is killed.
+    pub(crate) async fn start_and_kill_early(&mut self, connections: u32) {
+        self.child = Some(self.spawn());
+        let mut made = 0;
+        while made < connections {
+            match TcpStream::connect(self.tcp()).await {
+                Ok(_) => made += 1,
+                Err(_) => {
+                    let ended = self.child.as_mut().unwrap().try_wait().unwrap();
+                    assert_eq!(ended, None, "the server ended before it was killed");
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+        self.kill().await;
+    }
+
+    /// On the same data and address; returns when it answers.
+    pub(crate) async fn start_again(&mut self) {
+        let mut child = self.spawn();
         let mut output = BufReader::new(child.stdout.take().unwrap());
         let line = tokio::task::spawn_blocking(move || {
             let mut line = String::new();
