@@ -19,6 +19,8 @@ const NOT_SOURCES: [&str; 3] = ["target", "node_modules", "__pycache__"];
 pub(super) struct Changes {
     _watcher: RecommendedWatcher,
     changed: Arc<Notify>,
+    /// Something has changed since the last call of [`Changes::next`] that returned.
+    is_burst: bool,
 }
 
 impl Changes {
@@ -44,13 +46,20 @@ impl Changes {
         for root in &roots {
             watcher.watch(root, RecursiveMode::Recursive).map_err(|error| failed(root, &error))?;
         }
-        Ok(Changes { _watcher: watcher, changed })
+        Ok(Changes { _watcher: watcher, changed, is_burst: false })
     }
 
     /// Waits for a burst of changes, and for its end. Changes since the last call count.
-    pub(super) async fn next(&self) {
-        self.changed.notified().await;
+    ///
+    /// # Cancel-safety
+    /// Safe: a burst that has begun is not forgotten.
+    pub(super) async fn next(&mut self) {
+        if !self.is_burst {
+            self.changed.notified().await;
+            self.is_burst = true;
+        }
         while tokio::time::timeout(QUIET, self.changed.notified()).await.is_ok() {}
+        self.is_burst = false;
     }
 }
 
@@ -113,10 +122,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_written_file_is_heard_of() {
+    async fn a_written_file_is_heard_of_even_by_who_looked_away() {
         let folder = tempfile::tempdir().unwrap();
-        let changes = Changes::watch(&[folder.path().to_owned()], Path::new("/nowhere")).unwrap();
+        let mut changes = Changes::watch(&[folder.path().to_owned()], Path::new("/nowhere")).unwrap();
         std::fs::write(folder.path().join("main.rs"), "fn main() {}").unwrap();
+        changes.changed.notified().await;
+        changes.changed.notify_one();
+        tokio::select! {
+            biased;
+            () = changes.next() => unreachable!("a burst has not ended yet"),
+            () = std::future::ready(()) => {}
+        }
         changes.next().await;
     }
 }

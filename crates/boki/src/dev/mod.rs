@@ -32,11 +32,11 @@ pub(crate) async fn run(args: DevArgs, mut out: Output) -> Result<(), Failure> {
         Some(_) => dev.watch.clone(),
         None => Vec::new(),
     };
-    let changes = Changes::watch(&watched, &config.server.data)?;
+    let mut changes = Changes::watch(&watched, &config.server.data)?;
     let server = start(config).await?;
     say_ready(&server, &mut out)?;
     let url = server.local_url();
-    let reload = reload_for_ever(&dev, &url, server.functions(), &changes, &mut out);
+    let reload = reload_for_ever(&dev, &url, server.functions(), &mut changes, &mut out);
     let ended = tokio::select! {
         ended = Box::pin(reload) => ended,
         () = stop.next() => Ok(()),
@@ -56,7 +56,7 @@ async fn reload_for_ever(
     dev: &Dev,
     url: &str,
     functions: &Functions,
-    changes: &Changes,
+    changes: &mut Changes,
     out: &mut Output,
 ) -> Result<(), Failure> {
     let Some(command) = &dev.command else {

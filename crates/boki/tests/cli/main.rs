@@ -1,0 +1,11 @@
+//! The command line, as a user meets it: the real binary against a real server process.
+#![allow(clippy::unwrap_used)]
+
+mod bench;
+mod books;
+mod calls;
+mod dev;
+mod log;
+mod offline;
+mod process;
+mod server;
