@@ -6,10 +6,11 @@ use boki_log::index::Verdict;
 use boki_log::op::{Ack, Append, Appended, Consistency, Direction, Op, Read, Records, Reply, SetAux, Tags, TagsReply};
 use boki_log::{LogError, NodeId, Position, Seq};
 
+use crate::operations::Asked;
 use crate::plan::Topology;
 use crate::violation::{Checked, Violation, ensure, violated};
 use crate::workload::key_of;
-use crate::world::{Asked, World};
+use crate::world::World;
 
 impl World {
     /// Checks the answer to `asked`, given by `node`.

@@ -21,6 +21,7 @@ pub mod model;
 pub mod mutation;
 pub mod network;
 pub mod node;
+mod operations;
 pub mod plan;
 pub mod rng;
 pub mod trace;

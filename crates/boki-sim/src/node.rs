@@ -165,7 +165,7 @@ pub fn config(plan: &Plan, id: NodeId, term: u32) -> MachineConfig {
             aux_bytes: plan.cache_bytes / 2,
             resend_after_us,
         }),
-        storage: plan.storages.contains(&id).then(|| StorageConfig {
+        storage: plan.storages.contains(&id).then_some(StorageConfig {
             sequencer: plan.sequencer,
             shares_journal: false,
             early_bytes: plan.early_bytes,
