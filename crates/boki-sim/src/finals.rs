@@ -14,6 +14,7 @@ impl World {
     /// See the module's description.
     pub(crate) fn check_finally(&self) -> Checked {
         self.check_appends()?;
+        self.check_storm()?;
         let mut first: Option<(NodeId, &Index)> = None;
         for node in &self.plan.engines {
             let Some(engine) = self.nodes.get(node).and_then(|node| node.machine.as_ref()?.engine()) else { continue };
@@ -29,6 +30,15 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// That engines asked for batches of others about as often as they missed one, and not once more for every answer.
+    fn check_storm(&self) -> Checked {
+        let nudges = (self.now_us / self.plan.resend_us + 1) * self.plan.engines.len() as u64;
+        let starts: u64 = self.plan.engines.iter().filter_map(|id| self.nodes.get(id)).map(|n| u64::from(n.term)).sum();
+        let most = self.plan.storages.len() as u64 * (nudges + starts * self.model.len());
+        let fetches = self.counts.get("batches fetched").copied().unwrap_or(0);
+        ensure(fetches <= most, "storm", || format!("engines asked for batches {fetches} times, {most} are explained"))
     }
 
     fn check_appends(&self) -> Checked {

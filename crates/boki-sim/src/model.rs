@@ -90,6 +90,18 @@ impl Model {
         Position(self.end)
     }
 
+    /// How many batches are ordered.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.ordered.len() as u64
+    }
+
+    /// Whether none is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ordered.is_empty()
+    }
+
     /// Adds the next batch of the order, which the client named `key` asked for.
     pub fn push(&mut self, key: u64, batch: Batch, time_us: u64) {
         let seq = self.end;

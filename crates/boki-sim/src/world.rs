@@ -342,6 +342,9 @@ impl World {
                 break;
             }
             for (to, message) in sends {
+                if matches!(message, Message::FetchBatches { .. }) {
+                    self.count("batches fetched");
+                }
                 for delay_us in self.network.route(id, to) {
                     self.schedule(self.now_us + delay_us, Event::Deliver { from: id, to, message: message.clone() });
                 }

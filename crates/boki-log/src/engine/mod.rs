@@ -130,6 +130,8 @@ pub struct Engine {
     feed: BTreeMap<ShardId, VecDeque<(LocalId, Batch)>>,
     /// Cuts that cannot be applied yet: an earlier one, or a batch, is missing.
     cuts: BTreeMap<u64, Cut>,
+    /// The batch that was asked for last. Every storage node answers, so asking at each answer again would multiply.
+    fetching: Option<(ShardId, LocalId)>,
     cache: RecordCache,
     aux: AuxCache,
     waiting: Waiting,
@@ -151,6 +153,7 @@ impl Engine {
             pending: PendingAppends::new(config.storages.len()),
             feed: BTreeMap::new(),
             cuts: BTreeMap::new(),
+            fetching: None,
             cache: RecordCache::new(config.cache_bytes),
             aux: AuxCache::new(config.aux_bytes),
             waiting: Waiting::default(),
@@ -427,8 +430,10 @@ impl Engine {
     fn apply_cuts(&mut self, now_us: u64, fx: &mut Effects) {
         while let Some(cut) = self.cuts.remove(&self.index.next_cut()) {
             if let Some((shard, from)) = self.missing(&cut) {
-                for to in &self.config.storages {
-                    fx.sends.push(Send { to: *to, message: Message::FetchBatches { shard, from } });
+                if self.fetching.replace((shard, from)) != Some((shard, from)) {
+                    for to in &self.config.storages {
+                        fx.sends.push(Send { to: *to, message: Message::FetchBatches { shard, from } });
+                    }
                 }
                 self.cuts.insert(cut.index, cut);
                 break;
@@ -563,6 +568,7 @@ impl Engine {
         }
         let message = Message::FetchCuts { from: self.index.next_cut() };
         fx.sends.push(Send { to: self.config.sequencer, message });
+        self.fetching = None;
         self.apply_cuts(now_us, fx);
         if self.is_owed_something() {
             self.nudge_later(now_us);
