@@ -15,7 +15,7 @@ Examples:
   boki demo --stay                     keep the server up afterwards, and say what to try")]
 pub(crate) struct DemoArgs {
     /// How many requests to make.
-    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
+    #[arg(long, default_value_t = 15_000, value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
     pub(crate) requests: u32,
     /// How many clients make them at the same time.
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1000))]
