@@ -94,7 +94,7 @@ impl StartError {
                 "set server.socket in boki.toml to another path, or to \"\" for none".to_owned()
             }
             StartError::Open { .. } | StartError::Log(_) | StartError::Recover(_) => {
-                format!("see /errors/{}", self.code())
+                format!("boki explain {}", self.code())
             }
         }
     }

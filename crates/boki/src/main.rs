@@ -58,6 +58,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::New(args) => new::run(&args, out),
         Command::Config(command) => settings::run(&command, out),
+        Command::Explain { code } => explain(&code, out),
         Command::Completions { shell } => completions(shell, out),
         Command::BenchEcho => bench::echo(),
         Command::DemoWorker => demo::run_worker(),
@@ -71,6 +72,15 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Books(command) => on_one_core(books::run(command, out)),
         Command::Functions(command) => on_one_core(call::functions(command, out)),
     }
+}
+
+fn explain(code: &str, mut out: Output) -> Result<(), Failure> {
+    let Some(page) = boki_server::page(code) else {
+        return Err(Failure::input(format!("there is no error code {code:?}"), "boki explain BK0201"));
+    };
+    let value = serde_json::json!({ "code": page.code, "title": page.title(), "markdown": page.markdown });
+    out.either(&value, || page.markdown.trim_end().to_owned())?;
+    out.finish()
 }
 
 fn completions(shell: clap_complete::Shell, mut out: Output) -> Result<(), Failure> {

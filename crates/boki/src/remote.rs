@@ -65,7 +65,7 @@ fn next_command(error: &Error, fields: &Map<String, Value>, book: &str) -> Strin
         "BK0611" => "boki --help shows how addresses are written",
         "BK0612" | "BK0613" => "start a server with `boki dev` or `boki server`, or name one with --server or BOKI_URL",
         "BK0614" => "find out whether it was done, then repeat it; a call with --key can be repeated safely",
-        code => return format!("look at /errors/{code} of the server"),
+        code => return format!("boki explain {code}"),
     }
     .to_owned()
 }

@@ -20,7 +20,7 @@ use crate::failure::Failure;
 const SYNC_FILE_BYTES: u64 = 16 << 20;
 const SYNC_WRITE_BYTES: usize = 4096;
 /// The file of the stream of writes.
-const STREAM_FILE_BYTES: u64 = 128 << 20;
+const STREAM_FILE_BYTES: u64 = 32 << 20;
 const STREAM_WRITE_BYTES: usize = 256 << 10;
 
 /// What was measured of the machine.

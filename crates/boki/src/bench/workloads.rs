@@ -131,7 +131,7 @@ async fn http_append(
     let server = ServerUnderTest::prepare(options, Worker::None).await?;
     let mut figures = Vec::new();
     for &clients in counts {
-        note(&format!("{HTTP_APPEND}, {clients} clients"));
+        note(&format!("{HTTP_APPEND}, clients: {clients}"));
         let requests = (0..clients).map(|number| {
             let headers = format!("content-type: application/octet-stream\r\nboki-tags: {}\r\n", tag(number));
             request("POST", &format!("/v1/books/{BOOK}/records"), server.address(), &headers, &payload(options))
@@ -150,7 +150,7 @@ async fn call(counts: &[u32], options: &BenchOptions, note: &mut dyn FnMut(&str)
     HttpConnection::open(server.address()).await?.exchange(&request).await?;
     let mut figures = Vec::new();
     for &clients in counts {
-        note(&format!("{CALL}, {clients} clients"));
+        note(&format!("{CALL}, clients: {clients}"));
         let measured = exchange(&server, options, vec![request.clone(); clients as usize]).await?;
         figures.push(Figure { workload: CALL, in_flight: clients, measured });
     }

@@ -77,6 +77,12 @@ pub(crate) enum Command {
     Bench(Bench),
     /// Book trips on a real server, kill it twice, and check that nothing was lost or done twice.
     Demo(DemoArgs),
+    /// Print what an error code means, and what to do about it.
+    #[command(after_help = "Example:\n  boki explain BK0201")]
+    Explain {
+        /// The code.
+        code: String,
+    },
     /// Print a script that completes commands in your shell.
     #[command(after_help = "Example:\n  boki completions bash > /etc/bash_completion.d/boki")]
     Completions {

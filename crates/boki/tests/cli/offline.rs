@@ -74,6 +74,14 @@ fn what_is_shown_is_a_configuration() {
 }
 
 #[test]
+fn a_code_is_explained() {
+    assert!(run(&mut boki(&["explain", "bk0201"])).ok().starts_with("# BK0201: "));
+    let page: Value = serde_json::from_str(&run(&mut boki(&["--json", "explain", "BK0701"])).ok()).unwrap();
+    assert_eq!(page["code"], "BK0701");
+    run(&mut boki(&["explain", "BK9999"])).failed(2, "BK0701");
+}
+
+#[test]
 fn completions_name_the_commands() {
     for shell in ["bash", "zsh", "fish"] {
         let script = run(&mut boki(&["completions", shell])).ok();

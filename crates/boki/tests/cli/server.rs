@@ -1,6 +1,7 @@
 //! A server process: what it says, what it refuses, how it ends.
 
 use std::net::TcpListener;
+use std::path::Path;
 
 use rustix::process::Signal;
 
@@ -47,6 +48,33 @@ fn it_does_not_start_on_what_others_use() {
     let folder = tempfile::tempdir().unwrap();
     let text = run(boki(&["server", "--listen", &address]).current_dir(folder.path())).failed(3, "BK0523");
     assert!(text.contains(&address), "{text}");
+}
+
+/// Changes one byte of `text`, in whichever file below `folder` it stands.
+fn damage(folder: &Path, text: &[u8]) -> bool {
+    std::fs::read_dir(folder).unwrap().any(|entry| {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            return damage(&path, text);
+        }
+        let Ok(mut bytes) = std::fs::read(&path) else { return false };
+        let Some(at) = bytes.windows(text.len()).position(|window| window == text) else { return false };
+        bytes[at] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        true
+    })
+}
+
+#[test]
+fn it_does_not_start_on_a_damaged_log() {
+    let mut server = Server::start();
+    for text in ["the first of three", "second", "third"] {
+        server.ok(&["log", "append", text]);
+    }
+    assert_eq!(server.stop(), 0);
+    assert!(damage(server.folder.path(), b"the first of three"));
+    let text = run(&mut server_in(server.folder.path())).failed(3, "BK0313");
+    assert!(text.contains("boki explain BK0313"), "{text}");
 }
 
 #[test]
