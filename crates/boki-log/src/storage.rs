@@ -574,6 +574,21 @@ mod tests {
     }
 
     #[test]
+    fn after_a_restart_the_first_report_is_repeated_and_engines_get_what_was_recovered() {
+        let mut storage = storage(false);
+        let run = Run { shard: SHARD, first: LocalId(0), batches: vec![batch(1)] };
+        assert!(storage.recover(&run, AT));
+        let mut out = Vec::new();
+        storage.start(0, &mut out);
+        storage.tick(10, &mut out);
+        assert_eq!(out, [progress(1, 1), progress(1, 1)]);
+        out.clear();
+        storage.on_fetch_batches(NodeId(5), SHARD, LocalId(0), &mut out);
+        let message = Message::Batches { shard: SHARD, first: LocalId(0), batches: run.batches };
+        assert_eq!(out, [Send { to: NodeId(5), message }]);
+    }
+
+    #[test]
     fn progress_is_repeated_until_the_sequencer_has_seen_it() {
         let mut storage = storage(false);
         storage.on_replicate(SHARD, LocalId(0), batch(1), &mut Vec::new());

@@ -43,11 +43,17 @@ pub fn schedule(plan: &Plan, span_us: u64, rng: &mut Rng) -> Vec<(u64, Fault)> {
         let at = rng.below(span_us);
         let node = any(&nodes, rng);
         let kind = if rng.chance(700) { CrashKind::PowerCut } else { CrashKind::Killed };
+        // Some are back before what was sent to them before arrives.
+        let down_us = *rng.pick(&[300, 3_000, 30_000]).unwrap_or(&300);
         match rng.below(10) {
             0 => faults.push((at, Fault::ShutDown(node))),
-            // All at once.
-            1..=2 => faults.extend(nodes.iter().map(|node| (at, Fault::Crash(*node, kind, rng.below(20_000))))),
-            _ => faults.push((at, Fault::Crash(node, kind, rng.below(30_000)))),
+            1..=3 => {
+                // Several at once, or all.
+                let share = *rng.pick(&[400, 600, 1000]).unwrap_or(&1000);
+                let some: Vec<NodeId> = nodes.iter().copied().filter(|_| rng.chance(share)).collect();
+                faults.extend(some.into_iter().map(|node| (at, Fault::Crash(node, kind, rng.below(down_us)))));
+            }
+            _ => faults.push((at, Fault::Crash(node, kind, rng.below(down_us)))),
         }
     }
     for _ in 0..plan.faults.partitions {

@@ -183,10 +183,16 @@ fn network(rng: &mut Rng) -> NetworkPlan {
     NetworkPlan {
         delay_us: rng.between(20, 200),
         jitter_us: rng.between(1, 400),
-        late: if rough { rng.between(0, 100) } else { 0 },
-        lost: if rough { rng.between(0, 150) } else { 0 },
-        doubled: if rough { rng.between(0, 150) } else { 0 },
+        late: if rough { up_to(100, 400, rng) } else { 0 },
+        lost: if rough { up_to(150, 450, rng) } else { 0 },
+        doubled: if rough { up_to(150, 400, rng) } else { 0 },
     }
+}
+
+/// A number that is usually at most `usually`, and at most `most`.
+fn up_to(usually: u64, most: u64, rng: &mut Rng) -> u64 {
+    let most = if rng.chance(250) { most } else { usually };
+    rng.between(0, most)
 }
 
 fn disk(rng: &mut Rng) -> DiskPlan {
@@ -201,10 +207,10 @@ fn disk(rng: &mut Rng) -> DiskPlan {
 fn faults(rng: &mut Rng, topology: Topology) -> FaultPlan {
     let mut some = |most: u64, left_out: u64| if rng.chance(left_out) { 0 } else { rng.between(1, most) };
     let plan = FaultPlan {
-        crashes: some(10, 150),
+        crashes: some(12, 150),
         partitions: some(6, 400),
         clock_jumps: some(5, 400),
-        slow_disks: some(3, 500),
+        slow_disks: some(6, 400),
         full_disks: some(3, 500),
         failing_writes: some(2, 600),
         reclaims: some(12, 250),

@@ -259,12 +259,7 @@ fn a_position_beyond_the_end_of_the_log_is_refused_and_one_within_is_not() {
 
 #[test]
 fn an_engine_with_a_blocking_read_asks_for_cuts_that_it_may_have_missed() {
-    let mut config = MachineConfig::alone(NodeId(1), Term(1), Limits::default(), 0);
-    (config.storage, config.sequencer) = (None, None);
-    if let Some(engine) = &mut config.engine {
-        (engine.sequencer, engine.resend_after_us) = (NodeId(2), Some(10));
-    }
-    let mut machine = Machine::new(config);
+    let mut machine = engine_alone(1);
     let (consistency, direction) = (Consistency::Any, Direction::Next);
     let wait = Some(std::time::Duration::from_micros(50));
     machine.submit(
@@ -277,4 +272,48 @@ fn an_engine_with_a_blocking_read_asks_for_cuts_that_it_may_have_missed() {
         machine.tick(at);
         assert_eq!(machine.take_sends(), [(NodeId(2), Message::FetchCuts { from: 0 })]);
     }
+}
+
+/// A machine that is only an engine; what it sends goes to nodes 2 (sequencer) and 3 (storage).
+fn engine_alone(term: u32) -> Machine {
+    let mut config = MachineConfig::alone(NodeId(1), Term(term), Limits::default(), 0);
+    (config.storage, config.sequencer) = (None, None);
+    if let Some(engine) = &mut config.engine {
+        engine.sequencer = NodeId(2);
+        engine.storages = vec![NodeId(3)];
+        engine.resend_after_us = Some(10);
+    }
+    Machine::new(config)
+}
+
+#[test]
+fn an_answer_to_an_earlier_start_of_the_engine_answers_no_question_of_this_one() {
+    let query = |term| {
+        let mut machine = engine_alone(term);
+        let consistency = Consistency::Linearizable;
+        machine.submit(0, OpId(1), Op::Tail(crate::op::Tail { book: BOOK, tag: None, consistency }));
+        match machine.take_sends().as_slice() {
+            [(NodeId(2), Message::TailQuery { query })] => (machine, *query),
+            other => panic!("{other:?}"),
+        }
+    };
+    let (_, earlier) = query(1);
+    let (mut machine, _) = query(2);
+    machine.receive(1, NodeId(2), Message::TailIs { query: earlier, end: Seq(1) });
+    assert_eq!(machine.take_outcomes().count(), 0);
+}
+
+#[test]
+fn a_missing_batch_is_asked_for_once_until_it_is_time_to_ask_again() {
+    let mut machine = engine_alone(1);
+    let other = ShardId { engine: NodeId(7), term: Term(1) };
+    let deltas = vec![crate::cut::ShardDelta { shard: other, from: LocalId(0), count: 1 }];
+    let cut = Cut { index: 0, start: Seq(1), time_us: 1, deltas };
+    let fetch = (NodeId(3), Message::FetchBatches { shard: other, from: LocalId(0) });
+    machine.receive(0, NodeId(2), Message::Cuts(vec![cut.clone()]));
+    assert_eq!(machine.take_sends(), std::slice::from_ref(&fetch));
+    machine.receive(1, NodeId(2), Message::Cuts(vec![cut]));
+    assert_eq!(machine.take_sends(), []);
+    machine.tick(10);
+    assert!(machine.take_sends().contains(&fetch));
 }
