@@ -23,55 +23,66 @@ const SYNC_WRITE_BYTES: usize = 4096;
 const STREAM_FILE_BYTES: u64 = 32 << 20;
 const STREAM_WRITE_BYTES: usize = 256 << 10;
 
-/// What was measured of the machine.
+/// How fast the machine was just then. The disks of virtual machines change from minute to minute, so it is taken
+/// again and again.
 #[derive(Clone, Debug)]
-pub(crate) struct Machine {
+pub(crate) struct Pace {
     /// A message of the payload's size to another process over loopback TCP and back.
     pub(crate) round_trip: Latencies,
     /// `pwrite` of 4 KiB and `fdatasync`, into a file that is filled with zeros.
     pub(crate) sync: Latencies,
-    /// Bytes per second of 256 KiB writes, each on disk when it returns.
-    pub(crate) stream_bytes_per_second: f64,
 }
 
-/// Measures, each of the three for about `each`.
-pub(crate) fn measure(dir: &Path, payload: usize, each: Duration) -> Result<Machine, Failure> {
-    Ok(Machine {
-        round_trip: round_trips(payload, each)?,
-        sync: syncs(dir, each).map_err(|error| in_dir(dir, &error))?,
-        stream_bytes_per_second: stream(dir, each).map_err(|error| in_dir(dir, &error))?,
-    })
-}
-
-impl Machine {
-    /// Takes in a second measurement: the disks of virtual machines change from minute to minute.
-    pub(crate) fn merge(&mut self, other: &Machine) {
+impl Pace {
+    pub(crate) fn merge(&mut self, other: &Pace) {
         self.round_trip.merge(&other.round_trip);
         self.sync.merge(&other.sync);
-        self.stream_bytes_per_second = f64::midpoint(self.stream_bytes_per_second, other.stream_bytes_per_second);
     }
 }
 
-fn in_dir(dir: &Path, error: &io::Error) -> Failure {
-    Failure::io(format!("cannot measure the disk in {}", dir.display()), error)
+/// Measures the machine's pace, as often as it is asked.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    stream: TcpStream,
+    // After the stream: the process ends when that is closed.
+    _echo: OwnProcess,
+    message: Vec<u8>,
+    file: File,
+    next_place: u64,
 }
 
-fn round_trips(payload: usize, each: Duration) -> Result<Latencies, Failure> {
-    let mut echo = OwnProcess::start("the echo process", &["bench-echo"], &[])?;
-    let address = echo.line()?;
-    let mut stream =
-        TcpStream::connect(&address).map_err(|error| Failure::io(format!("cannot reach {address}"), &error))?;
-    let measured = (|| {
-        stream.set_nodelay(true)?;
-        let out = vec![0x5a; payload.max(1)];
-        let mut back = vec![0; out.len()];
+impl Meter {
+    /// For messages of `payload` bytes, and the disk that `dir` is on.
+    pub(crate) fn new(dir: &Path, payload: usize) -> Result<Meter, Failure> {
+        let file = zeroed_file(dir, SYNC_FILE_BYTES, OFlags::empty()).map_err(|error| in_dir(dir, &error))?;
+        let mut echo = OwnProcess::start("the echo process", &["bench-echo"], &[])?;
+        let address = echo.line()?;
+        let connect = || {
+            let stream = TcpStream::connect(&address)?;
+            stream.set_nodelay(true)?;
+            Ok(stream)
+        };
+        let stream = connect().map_err(|error| Failure::io(format!("cannot reach {address}"), &error))?;
+        Ok(Meter { stream, _echo: echo, message: vec![0x5a; payload.max(1)], file, next_place: 0 })
+    }
+
+    /// Measures, each of the two for about `each`.
+    pub(crate) fn pace(&mut self, each: Duration) -> Result<Pace, Failure> {
+        let round_trip =
+            self.round_trips(each).map_err(|error| Failure::io("the echo process does not answer", &error))?;
+        let sync = self.syncs(each).map_err(|error| Failure::io("cannot measure the disk", &error))?;
+        Ok(Pace { round_trip, sync })
+    }
+
+    fn round_trips(&mut self, each: Duration) -> io::Result<Latencies> {
+        let mut back = vec![0; self.message.len()];
         let mut latencies = Latencies::new();
         let warm = Instant::now() + each / 10;
         let until = Instant::now() + each;
         loop {
             let begin = Instant::now();
-            stream.write_all(&out)?;
-            stream.read_exact(&mut back)?;
+            self.stream.write_all(&self.message)?;
+            self.stream.read_exact(&mut back)?;
             let end = Instant::now();
             if begin >= warm {
                 latencies.add(end - begin);
@@ -80,8 +91,29 @@ fn round_trips(payload: usize, each: Duration) -> Result<Latencies, Failure> {
                 return Ok(latencies);
             }
         }
-    })();
-    measured.map_err(|error: io::Error| Failure::io("the echo process does not answer", &error))
+    }
+
+    fn syncs(&mut self, each: Duration) -> io::Result<Latencies> {
+        let block = vec![0x5a; SYNC_WRITE_BYTES];
+        let places = SYNC_FILE_BYTES / SYNC_WRITE_BYTES as u64;
+        let mut latencies = Latencies::new();
+        let until = Instant::now() + each;
+        loop {
+            let begin = Instant::now();
+            self.file.write_all_at(&block, self.next_place * SYNC_WRITE_BYTES as u64)?;
+            self.file.sync_data()?;
+            let end = Instant::now();
+            latencies.add(end - begin);
+            self.next_place = (self.next_place + 1) % places;
+            if end >= until {
+                return Ok(latencies);
+            }
+        }
+    }
+}
+
+fn in_dir(dir: &Path, error: &io::Error) -> Failure {
+    Failure::io(format!("cannot measure the disk in {}", dir.display()), error)
 }
 
 /// A new file without a name, filled with zeros that are on disk, so that no later write allocates.
@@ -97,23 +129,9 @@ fn zeroed_file(dir: &Path, bytes: u64, flags: OFlags) -> io::Result<File> {
     Ok(file)
 }
 
-fn syncs(dir: &Path, each: Duration) -> io::Result<Latencies> {
-    let file = zeroed_file(dir, SYNC_FILE_BYTES, OFlags::empty())?;
-    let block = vec![0x5a; SYNC_WRITE_BYTES];
-    let mut latencies = Latencies::new();
-    let until = Instant::now() + each;
-    let places = SYNC_FILE_BYTES / SYNC_WRITE_BYTES as u64;
-    for number in 0.. {
-        let begin = Instant::now();
-        file.write_all_at(&block, number % places * SYNC_WRITE_BYTES as u64)?;
-        file.sync_data()?;
-        let end = Instant::now();
-        latencies.add(end - begin);
-        if end >= until {
-            break;
-        }
-    }
-    Ok(latencies)
+/// Bytes per second of 256 KiB writes, each on disk when it returns, measured for about `each`.
+pub(crate) fn stream_bytes_per_second(dir: &Path, each: Duration) -> Result<f64, Failure> {
+    stream(dir, each).map_err(|error| in_dir(dir, &error))
 }
 
 fn stream(dir: &Path, each: Duration) -> io::Result<f64> {

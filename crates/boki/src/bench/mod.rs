@@ -18,15 +18,15 @@ mod workloads;
 
 use std::time::Duration;
 
-use crate::cli::{Bench, BenchOptions, Format, Workload};
+use crate::cli::{Bench, Format, Workload};
 use crate::failure::Failure;
 use crate::output::Output;
 
 pub(crate) use machine::echo;
 pub(crate) use worker::worker;
 
-/// How long each measurement of the machine takes at most.
-const MACHINE_SECONDS: f64 = 2.0;
+/// How long the stream of writes is measured at most.
+const STREAM_SECONDS: f64 = 2.0;
 
 pub(crate) async fn run(args: Bench, mut out: Output) -> Result<(), Failure> {
     let options = &args.options;
@@ -38,20 +38,29 @@ pub(crate) async fn run(args: Bench, mut out: Output) -> Result<(), Failure> {
             folder.display()
         );
     }
-    let mut note = |text: &str| eprintln!("measuring: {text}");
+    let note = |text: &str| eprintln!("measuring: {text}");
     note("the machine");
-    let mut machine = measure_machine(options)?;
-    let (mut figures, mut idle) = (Vec::new(), None);
-    for workload in each(&args.workload) {
+    let each = Duration::from_secs_f64(options.seconds.min(STREAM_SECONDS));
+    let stream_before = machine::stream_bytes_per_second(&folder, each)?;
+    let mut bench = workloads::Loads::new(options, &note)?;
+    let mut idle = None;
+    for workload in parts(&args.workload) {
         if let Workload::Idle { window } = workload {
-            idle = workloads::idle(window, options, &mut note).await?;
+            idle = bench.idle(window).await?;
         } else {
-            figures.extend(workloads::run(&workload, options, &mut note).await?);
+            bench.run(&workload).await?;
         }
     }
-    note("the machine once more");
-    machine.merge(&measure_machine(options)?);
-    let report = report::Report { options: options.clone(), machine, figures, idle, beside };
+    let (figures, pace) = bench.finish()?;
+    let stream_after = machine::stream_bytes_per_second(&folder, each)?;
+    let report = report::Report {
+        options: options.clone(),
+        pace,
+        stream_bytes_per_second: f64::midpoint(stream_before, stream_after),
+        figures,
+        idle,
+        beside,
+    };
     let format = if out.is_json() { Format::Json } else { options.format };
     match format {
         Format::Json => out.json(&report.to_json())?,
@@ -61,13 +70,8 @@ pub(crate) async fn run(args: Bench, mut out: Output) -> Result<(), Failure> {
     out.finish()
 }
 
-fn measure_machine(options: &BenchOptions) -> Result<machine::Machine, Failure> {
-    let each = Duration::from_secs_f64(options.seconds.min(MACHINE_SECONDS));
-    machine::measure(&target::folder(options), options.size as usize, each)
-}
-
 /// What `workload` consists of.
-fn each(workload: &Workload) -> Vec<Workload> {
+fn parts(workload: &Workload) -> Vec<Workload> {
     match workload {
         Workload::All => vec![
             Workload::Idle { window: 10.0 },

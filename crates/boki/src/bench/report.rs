@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::latency::Measured;
-use super::machine::Machine;
+use super::machine::Pace;
 use super::workloads::{APPEND, CALL, Figure, HTTP_APPEND, Idle, READ};
 use crate::cli::BenchOptions;
 use crate::failure::Failure;
@@ -17,7 +17,9 @@ use crate::output::aligned;
 #[derive(Debug)]
 pub(crate) struct Report {
     pub(crate) options: BenchOptions,
-    pub(crate) machine: Machine,
+    /// The machine's, over the whole time.
+    pub(crate) pace: Pace,
+    pub(crate) stream_bytes_per_second: f64,
     pub(crate) figures: Vec<Figure>,
     pub(crate) idle: Option<Idle>,
     pub(crate) beside: Vec<Beside>,
@@ -94,11 +96,11 @@ impl Report {
             "seconds": self.options.seconds,
             "machine": {
                 "cores": cores(),
-                "round_trip_us": self.machine.round_trip.quantile_us(0.5),
-                "round_trip_p99_us": self.machine.round_trip.quantile_us(0.99),
-                "sync_us": self.machine.sync.quantile_us(0.5),
-                "sync_p99_us": self.machine.sync.quantile_us(0.99),
-                "stream_bytes_per_second": self.machine.stream_bytes_per_second,
+                "round_trip_us": self.pace.round_trip.quantile_us(0.5),
+                "round_trip_p99_us": self.pace.round_trip.quantile_us(0.99),
+                "sync_us": self.pace.sync.quantile_us(0.5),
+                "sync_p99_us": self.pace.sync.quantile_us(0.99),
+                "stream_bytes_per_second": self.stream_bytes_per_second,
             },
             "figures": figures,
             "idle": self.idle.as_ref().map(|idle| json!({
@@ -148,7 +150,7 @@ impl Report {
     }
 
     fn machine_line(&self) -> String {
-        let Machine { round_trip, sync, stream_bytes_per_second } = &self.machine;
+        let Pace { round_trip, sync } = &self.pace;
         format!(
             "machine: {} cores; loopback round trip of {} bytes p50 {:.0} us, p99 {:.0} us; 4 KiB write and fdatasync p50 {:.0} us, \
              p99 {:.0} us; synced 256 KiB writes {:.0} MB/s",
@@ -158,13 +160,11 @@ impl Report {
             round_trip.quantile_us(0.99),
             sync.quantile_us(0.5),
             sync.quantile_us(0.99),
-            stream_bytes_per_second / 1e6,
+            self.stream_bytes_per_second / 1e6,
         )
     }
 
     fn ratios(&self) -> Vec<Ratio> {
-        let round_trip = self.machine.round_trip.quantile_us(0.5);
-        let sync = self.machine.sync.quantile_us(0.5);
         let mut ratios = Vec::new();
         let mut add = |name: String, over: f64, under: f64| {
             if under > 0.0 {
@@ -173,6 +173,7 @@ impl Report {
         };
         for figure in &self.figures {
             let p50 = figure.measured.latencies.quantile_us(0.5);
+            let (round_trip, sync) = (figure.pace.round_trip.quantile_us(0.5), figure.pace.sync.quantile_us(0.5));
             let what = format!("{}, {} at once", figure.workload, figure.in_flight);
             match (figure.workload, figure.in_flight) {
                 (APPEND | HTTP_APPEND, 1) => {
@@ -194,7 +195,7 @@ impl Report {
             add(
                 "most payload bytes appended per second / synced 256 KiB writes".to_owned(),
                 bytes,
-                self.machine.stream_bytes_per_second,
+                self.stream_bytes_per_second,
             );
         }
         for other in &self.beside {
@@ -225,6 +226,8 @@ fn figure_json(figure: &Figure) -> Value {
         "max_us": latencies.max_us(),
         "server_cpu_us": server_cpu.map(per_op),
         "load_cpu_us": per_op(*client_cpu),
+        "round_trip_us": figure.pace.round_trip.quantile_us(0.5),
+        "sync_us": figure.pace.sync.quantile_us(0.5),
     })
 }
 

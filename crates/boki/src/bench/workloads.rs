@@ -7,8 +7,9 @@ use bytes::Bytes;
 
 use super::http::{HttpConnection, request};
 use super::latency::{Measured, Plan, broken, closed_loop};
+use super::machine::{Meter, Pace};
 use super::process::{resident_bytes, sleeps};
-use super::target::{ServerUnderTest, Worker};
+use super::target::{ServerUnderTest, Worker, folder};
 use super::worker::NOOP;
 use crate::cli::{BenchOptions, Workload};
 use crate::failure::Failure;
@@ -27,6 +28,8 @@ pub(crate) struct Figure {
     /// How many at once.
     pub(crate) in_flight: u32,
     pub(crate) measured: Measured,
+    /// The machine's, directly before and after.
+    pub(crate) pace: Pace,
 }
 
 /// A server without load.
@@ -44,153 +47,178 @@ pub(crate) const READ: &str = "read last of a tag";
 pub(crate) const CALL: &str = "HTTP call of a no-op";
 pub(crate) const HTTP_APPEND: &str = "HTTP append";
 
-/// Measures one workload; `note` is told what is being done.
-pub(crate) async fn run(
-    workload: &Workload,
-    options: &BenchOptions,
-    note: &mut dyn FnMut(&str),
-) -> Result<Vec<Figure>, Failure> {
-    match workload {
-        Workload::Append { in_flight } => append(in_flight, options, note).await,
-        Workload::Read { in_flight } => read(in_flight, options, note).await,
-        Workload::Http { clients } => http_append(clients, options, note).await,
-        Workload::Call { clients } => call(clients, options, note).await,
-        Workload::Idle { .. } | Workload::All => Ok(Vec::new()),
+/// What was measured so far, and what measures.
+pub(crate) struct Loads<'a> {
+    options: &'a BenchOptions,
+    /// Is told what is being measured.
+    note: &'a dyn Fn(&str),
+    meter: Meter,
+    pace: Pace,
+    figures: Vec<Figure>,
+}
+
+impl<'a> Loads<'a> {
+    pub(crate) fn new(options: &'a BenchOptions, note: &'a dyn Fn(&str)) -> Result<Loads<'a>, Failure> {
+        let mut meter = Meter::new(&folder(options), options.size as usize)?;
+        let pace = meter.pace(pace_time(options))?;
+        Ok(Loads { options, note, meter, pace, figures: Vec::new() })
     }
-}
 
-fn plan(options: &BenchOptions) -> Plan {
-    Plan { warm_up: Duration::from_secs_f64(options.warm_up), measure: Duration::from_secs_f64(options.seconds) }
-}
-
-fn payload(options: &BenchOptions) -> Bytes {
-    // Neither JSON nor all the same byte, so that no shortcut applies.
-    (0..options.size).map(|at| b'a' + (at % 23) as u8).collect()
-}
-
-async fn books(server: &ServerUnderTest, options: &BenchOptions) -> Result<Vec<Book>, Failure> {
-    let mut books = Vec::new();
-    for _ in 0..options.connections {
-        let client = Client::connect(server.address()).await.map_err(|error| of_server(&error, None))?;
-        books.push(client.book(BOOK).await.map_err(|error| of_server(&error, Some(BOOK)))?);
+    /// All figures, and the machine's pace over the whole time.
+    pub(crate) fn finish(mut self) -> Result<(Vec<Figure>, Pace), Failure> {
+        self.pace.merge(&self.meter.pace(pace_time(self.options))?);
+        Ok((self.figures, self.pace))
     }
-    Ok(books)
-}
 
-async fn append(counts: &[u32], options: &BenchOptions, note: &mut dyn FnMut(&str)) -> Result<Vec<Figure>, Failure> {
-    let server = ServerUnderTest::prepare(options, Worker::None).await?;
-    let books = books(&server, options).await?;
-    let mut figures = Vec::new();
-    for &in_flight in counts {
-        note(&format!("{APPEND}, {in_flight} in flight"));
-        let clients = spread(&books, in_flight).map(|(number, book)| {
-            let payload = payload(options);
-            let tag = tag(number);
-            async move || {
-                let append = book.append(payload.clone()).tag(&tag);
-                append.await.map(|_| ()).map_err(|error| of_server(&error, Some(BOOK)))
-            }
-        });
-        let measured = closed_loop(plan(options), server.cpu()?, clients.collect()).await?;
-        figures.push(Figure { workload: APPEND, in_flight, measured });
+    /// Measures one workload.
+    pub(crate) async fn run(&mut self, workload: &Workload) -> Result<(), Failure> {
+        match workload {
+            Workload::Append { in_flight } => self.append(in_flight).await,
+            Workload::Read { in_flight } => self.read(in_flight).await,
+            Workload::Http { clients } => self.http_append(clients).await,
+            Workload::Call { clients } => self.call(clients).await,
+            Workload::Idle { .. } | Workload::All => Ok(()),
+        }
     }
-    Ok(figures)
-}
 
-async fn read(counts: &[u32], options: &BenchOptions, note: &mut dyn FnMut(&str)) -> Result<Vec<Figure>, Failure> {
-    let server = ServerUnderTest::prepare(options, Worker::None).await?;
-    let books = books(&server, options).await?;
-    let first = books.first().ok_or_else(|| broken("there is no connection"))?;
-    for number in 0..TAGS {
-        first.append(payload(options)).tag(tag(number)).await.map_err(|error| of_server(&error, Some(BOOK)))?;
+    /// One figure: the machine, the load, the machine again.
+    async fn figure<C>(
+        &mut self,
+        workload: &'static str,
+        server: &ServerUnderTest,
+        clients: Vec<C>,
+    ) -> Result<(), Failure>
+    where
+        C: AsyncFnMut() -> Result<(), Failure> + 'static,
+    {
+        let in_flight = u32::try_from(clients.len()).unwrap_or(u32::MAX);
+        (self.note)(&format!("{workload}, {in_flight} at once"));
+        let mut pace = self.meter.pace(pace_time(self.options))?;
+        let seconds = Duration::from_secs_f64;
+        let plan = Plan { warm_up: seconds(self.options.warm_up), measure: seconds(self.options.seconds) };
+        let measured = closed_loop(plan, server.cpu()?, clients).await?;
+        pace.merge(&self.meter.pace(pace_time(self.options))?);
+        self.pace.merge(&pace);
+        self.figures.push(Figure { workload, in_flight, measured, pace });
+        Ok(())
     }
-    let mut figures = Vec::new();
-    for &in_flight in counts {
-        note(&format!("{READ}, {in_flight} in flight"));
-        let clients = spread(&books, in_flight).map(|(number, book)| {
-            let tag = tag(number);
-            async move || {
-                let found = book.read_prev(Seq::MAX).tag(tag.as_str()).first().await;
-                match found.map_err(|error| of_server(&error, Some(BOOK)))? {
-                    Some(_) => Ok(()),
-                    None => Err(broken("a record that was appended is not found")),
+
+    fn payload(&self) -> Bytes {
+        // Neither JSON nor all the same byte, so that no shortcut applies.
+        (0..self.options.size).map(|at| b'a' + (at % 23) as u8).collect()
+    }
+
+    async fn books(&self, server: &ServerUnderTest) -> Result<Vec<Book>, Failure> {
+        let mut books = Vec::new();
+        for _ in 0..self.options.connections {
+            let client = Client::connect(server.address()).await.map_err(|error| of_server(&error, None))?;
+            books.push(client.book(BOOK).await.map_err(|error| of_server(&error, Some(BOOK)))?);
+        }
+        Ok(books)
+    }
+
+    async fn append(&mut self, counts: &[u32]) -> Result<(), Failure> {
+        let server = ServerUnderTest::prepare(self.options, Worker::None).await?;
+        let books = self.books(&server).await?;
+        for &in_flight in counts {
+            let clients = spread(&books, in_flight).map(|(number, book)| {
+                let payload = self.payload();
+                let tag = tag(number);
+                async move || {
+                    let append = book.append(payload.clone()).tag(&tag);
+                    append.await.map(|_| ()).map_err(|error| of_server(&error, Some(BOOK)))
                 }
-            }
-        });
-        let measured = closed_loop(plan(options), server.cpu()?, clients.collect()).await?;
-        figures.push(Figure { workload: READ, in_flight, measured });
+            });
+            self.figure(APPEND, &server, clients.collect()).await?;
+        }
+        Ok(())
     }
-    Ok(figures)
+
+    async fn read(&mut self, counts: &[u32]) -> Result<(), Failure> {
+        let server = ServerUnderTest::prepare(self.options, Worker::None).await?;
+        let books = self.books(&server).await?;
+        let first = books.first().ok_or_else(|| broken("there is no connection"))?;
+        for number in 0..TAGS {
+            first.append(self.payload()).tag(tag(number)).await.map_err(|error| of_server(&error, Some(BOOK)))?;
+        }
+        for &in_flight in counts {
+            let clients = spread(&books, in_flight).map(|(number, book)| {
+                let tag = tag(number);
+                async move || {
+                    let found = book.read_prev(Seq::MAX).tag(tag.as_str()).first().await;
+                    match found.map_err(|error| of_server(&error, Some(BOOK)))? {
+                        Some(_) => Ok(()),
+                        None => Err(broken("a record that was appended is not found")),
+                    }
+                }
+            });
+            self.figure(READ, &server, clients.collect()).await?;
+        }
+        Ok(())
+    }
+
+    async fn http_append(&mut self, counts: &[u32]) -> Result<(), Failure> {
+        let server = ServerUnderTest::prepare(self.options, Worker::None).await?;
+        let path = format!("/v1/books/{BOOK}/records");
+        for &clients in counts {
+            let requests = (0..clients).map(|number| {
+                let headers = format!("content-type: application/octet-stream\r\nboki-tags: {}\r\n", tag(number));
+                request("POST", &path, server.address(), &headers, &self.payload())
+            });
+            self.exchange(HTTP_APPEND, &server, requests.collect()).await?;
+        }
+        Ok(())
+    }
+
+    async fn call(&mut self, counts: &[u32]) -> Result<(), Failure> {
+        let server = ServerUnderTest::prepare(self.options, Worker::Noop).await?;
+        let headers = "content-type: application/json\r\n";
+        let request = request("POST", &format!("/call/{NOOP}"), server.address(), headers, b"null");
+        // The first call waits until the worker has started.
+        HttpConnection::open(server.address()).await?.exchange(&request).await?;
+        for &clients in counts {
+            self.exchange(CALL, &server, vec![request.clone(); clients as usize]).await?;
+        }
+        Ok(())
+    }
+
+    /// One keep-alive connection for each of `requests`, on which it is sent again and again.
+    async fn exchange(
+        &mut self,
+        workload: &'static str,
+        server: &ServerUnderTest,
+        requests: Vec<Vec<u8>>,
+    ) -> Result<(), Failure> {
+        let mut clients = Vec::new();
+        for request in requests {
+            let mut connection = HttpConnection::open(server.address()).await?;
+            clients.push(async move || connection.exchange(&request).await);
+        }
+        self.figure(workload, server, clients).await
+    }
+
+    /// Watches a server that nobody uses.
+    pub(crate) async fn idle(&mut self, window: f64) -> Result<Option<Idle>, Failure> {
+        let server = ServerUnderTest::prepare(self.options, Worker::None).await?;
+        let (Some(pid), Some(cpu)) = (server.pid(), server.cpu()?) else { return Ok(None) };
+        (self.note)(&format!("idle, {window} s"));
+        // What starting has left to do is not idleness.
+        tokio::time::sleep(Duration::from_secs_f64(self.options.warm_up)).await;
+        let before = (cpu.used()?, sleeps(pid)?);
+        tokio::time::sleep(Duration::from_secs_f64(window)).await;
+        let after = (cpu.used()?, sleeps(pid)?);
+        Ok(Some(Idle {
+            resident_bytes: resident_bytes(pid)?,
+            cpu_share: after.0.saturating_sub(before.0).as_secs_f64() / window,
+            sleeps_per_second: after.1.saturating_sub(before.1) as f64 / window,
+            first_answer: server.first_answer,
+        }))
+    }
 }
 
-async fn http_append(
-    counts: &[u32],
-    options: &BenchOptions,
-    note: &mut dyn FnMut(&str),
-) -> Result<Vec<Figure>, Failure> {
-    let server = ServerUnderTest::prepare(options, Worker::None).await?;
-    let mut figures = Vec::new();
-    for &clients in counts {
-        note(&format!("{HTTP_APPEND}, clients: {clients}"));
-        let requests = (0..clients).map(|number| {
-            let headers = format!("content-type: application/octet-stream\r\nboki-tags: {}\r\n", tag(number));
-            request("POST", &format!("/v1/books/{BOOK}/records"), server.address(), &headers, &payload(options))
-        });
-        let measured = exchange(&server, options, requests.collect()).await?;
-        figures.push(Figure { workload: HTTP_APPEND, in_flight: clients, measured });
-    }
-    Ok(figures)
-}
-
-async fn call(counts: &[u32], options: &BenchOptions, note: &mut dyn FnMut(&str)) -> Result<Vec<Figure>, Failure> {
-    let server = ServerUnderTest::prepare(options, Worker::Noop).await?;
-    let request =
-        request("POST", &format!("/call/{NOOP}"), server.address(), "content-type: application/json\r\n", b"null");
-    // The first call waits until the worker has started.
-    HttpConnection::open(server.address()).await?.exchange(&request).await?;
-    let mut figures = Vec::new();
-    for &clients in counts {
-        note(&format!("{CALL}, clients: {clients}"));
-        let measured = exchange(&server, options, vec![request.clone(); clients as usize]).await?;
-        figures.push(Figure { workload: CALL, in_flight: clients, measured });
-    }
-    Ok(figures)
-}
-
-/// One keep-alive connection for each of `requests`, on which it is sent again and again.
-async fn exchange(
-    server: &ServerUnderTest,
-    options: &BenchOptions,
-    requests: Vec<Vec<u8>>,
-) -> Result<Measured, Failure> {
-    let mut clients = Vec::new();
-    for request in requests {
-        let mut connection = HttpConnection::open(server.address()).await?;
-        clients.push(async move || connection.exchange(&request).await);
-    }
-    closed_loop(plan(options), server.cpu()?, clients).await
-}
-
-/// Watches a server that nobody uses.
-pub(crate) async fn idle(
-    window: f64,
-    options: &BenchOptions,
-    note: &mut dyn FnMut(&str),
-) -> Result<Option<Idle>, Failure> {
-    let server = ServerUnderTest::prepare(options, Worker::None).await?;
-    let (Some(pid), Some(cpu)) = (server.pid(), server.cpu()?) else { return Ok(None) };
-    note(&format!("idle, {window} s"));
-    // What starting has left to do is not idleness.
-    tokio::time::sleep(Duration::from_secs_f64(options.warm_up)).await;
-    let before = (cpu.used()?, sleeps(pid)?);
-    tokio::time::sleep(Duration::from_secs_f64(window)).await;
-    let after = (cpu.used()?, sleeps(pid)?);
-    Ok(Some(Idle {
-        resident_bytes: resident_bytes(pid)?,
-        cpu_share: after.0.saturating_sub(before.0).as_secs_f64() / window,
-        sleeps_per_second: after.1.saturating_sub(before.1) as f64 / window,
-        first_answer: server.first_answer,
-    }))
+/// How long each look at the machine takes.
+fn pace_time(options: &BenchOptions) -> Duration {
+    Duration::from_secs_f64((options.seconds / 8.0).min(0.5))
 }
 
 /// Deals clients out to connections.
