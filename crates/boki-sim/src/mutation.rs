@@ -71,7 +71,7 @@ mutations! {
     PositionIgnored: Apart, "A session's position is ignored by reads.";
     LinearizableIsLocal: Apart, "A linearizable read does not ask the sequencer.";
     TailFromMemory: Apart, "The sequencer answers a question for the tail with what it once said.";
-    PromisesForgotten: Apart, "The sequencer starts without asking storage how far it is.";
+    PromisesForgotten: Apart, "The sequencer, when it starts, takes no answer of storage for what it had reported.";
 }
 
 /// The engine in which bugs of one engine are.

@@ -291,7 +291,11 @@ impl World {
                 if let Some(mutation) = self.mutation {
                     mutation.spoil_message(to, &mut message, &mut self.memory);
                 }
-                if self.has(Mutation::PromisesForgotten) && matches!(message, Message::ProgressQuery { .. }) {
+                if self.has(Mutation::PromisesForgotten)
+                    && let Message::ProgressQuery { term } = message
+                {
+                    let message = Message::AllProgress { term, shards: Vec::new() };
+                    self.schedule(self.now_us + 1, Event::Deliver { from: to, to: from, message });
                     return Ok(());
                 }
                 self.count("messages");
