@@ -11,7 +11,7 @@ cd "$(dirname "$0")/.."
 seconds="${1:-5}"
 folder="${2:-${TMPDIR:-/tmp}}"
 
-cargo build --release -p boki >&2
+[ -n "${BOKI_BIN:-}" ] || cargo build --release -p boki >&2
 beside="$(mktemp)"
 trap 'rm -f "$beside"' EXIT
 if ! bench/postgres.sh "$seconds" "$folder" > "$beside"; then
@@ -24,4 +24,4 @@ kind="$(findmnt -n -o FSTYPE -T "$folder" 2>/dev/null || echo 'unknown file syst
 echo "Measured $(date -u +%Y-%m-%d) at commit $(git rev-parse --short HEAD) on ${cpu:-an unknown processor}, Linux $(uname -r), $kind;"
 echo "$seconds s for each figure. Records of 1 KiB. The load runs on the same machine as the server."
 echo
-target/release/boki bench all --seconds "$seconds" --dir "$folder" --format markdown --beside "$beside"
+"${BOKI_BIN:-target/release/boki}" bench all --seconds "$seconds" --dir "$folder" --format markdown --beside "$beside"

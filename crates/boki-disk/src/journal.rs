@@ -17,7 +17,7 @@ use crate::prepare::Preparation;
 use crate::reader::{JournalReader, SegmentFiles};
 use crate::recovery::{FrameRef, TornTail, io_error, recover};
 use crate::removed::Removed;
-use crate::segment::{self, DIR, FIRST_GROUP_AT, Pace, SegmentHeader};
+use crate::segment::{self, DIR, FIRST_GROUP_AT, SegmentHeader};
 use crate::vfs::{Vfs, VfsFile, is_full};
 
 /// Longest segment file: offsets in it are 32 bits wide.
@@ -270,13 +270,9 @@ impl<V: Vfs> Journal<V> {
         {
             return Err(self.fail(&error));
         }
-        let prepared = self.preparation.take().filter(|preparation| preparation.bytes() >= file_bytes);
-        let prepared = prepared.and_then(|preparation| Some((preparation.bytes(), preparation.finish()?)));
-        let made = match prepared {
-            Some(prepared) => Ok(prepared),
-            None => {
-                segment::make_zeroed(&self.vfs, number, file_bytes, &|| Some(Pace::Fast)).map(|file| (file_bytes, file))
-            }
+        let made = match self.preparation.take().filter(|preparation| preparation.bytes() >= file_bytes) {
+            Some(preparation) => Ok((preparation.bytes(), preparation.into_file())),
+            None => segment::make(&self.vfs, number, file_bytes).map(|file| (file_bytes, file)),
         };
         let header = SegmentHeader {
             directory: self.config.directory,
@@ -311,10 +307,17 @@ impl<V: Vfs> Journal<V> {
     /// Has the next segment's file made while this one is being written. All of that time is needed when groups come as fast
     /// as the disk takes them; and a file that is ready is room that a full disk cannot take away.
     fn prepare(&mut self) {
-        if self.preparation.is_none() {
-            let bytes = segment::file_bytes(self.config.segment_bytes, 0);
-            // Without it the next segment is made when it is needed.
-            self.preparation = Preparation::start(&self.vfs, self.current.number + 1, bytes).ok();
+        let prepared = match &mut self.preparation {
+            Some(preparation) => preparation.group_written(),
+            none => {
+                let bytes = segment::file_bytes(self.config.segment_bytes, 0);
+                let begun = Preparation::begin(&self.vfs, self.current.number + 1, bytes);
+                begun.map(|preparation| *none = Some(preparation))
+            }
+        };
+        if prepared.is_err() {
+            // The next segment is made when it is needed; the error shows itself again then, and can be told to somebody.
+            self.preparation = None;
         }
     }
 
@@ -339,7 +342,8 @@ fn make_first<V: Vfs>(vfs: &V, config: &JournalConfig) -> Result<(SegmentInfo, V
     let bytes = segment::file_bytes(config.first_segment_bytes.min(config.segment_bytes), BLOCK_BYTES as u64);
     let header = SegmentHeader { directory: config.directory, number: 1, first_group: 1, created_us: vfs.wall_us() };
     let made = (|| {
-        let file = segment::make_zeroed(vfs, 1, bytes, &|| Some(Pace::Fast))?;
+        let file = segment::make(vfs, 1, bytes)?;
+        segment::zero(&file, 0..bytes)?;
         segment::name(vfs, &file, &header)?;
         vfs.sync_dir(DIR)?;
         Ok(file)

@@ -8,7 +8,6 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
 
@@ -375,11 +374,6 @@ impl Vfs for MemDisk {
 
     fn wall_us(&self) -> u64 {
         self.disk.lock().wall_us
-    }
-
-    fn background(&self, work: Box<dyn FnOnce() + Send>) -> io::Result<Option<JoinHandle<()>>> {
-        work();
-        Ok(None)
     }
 }
 

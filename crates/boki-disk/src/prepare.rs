@@ -1,51 +1,35 @@
-//! Makes the next segment's file while the current one is still being written, because filling it with zeros takes a
-//! hundred times as long as writing a group. Nothing depends on it: what is not ready is made when it is needed.
+//! Fills the next segment's file with zeros, a piece at a time, while the current one is being written.
+//!
+//! A sync costs half as much again where the file system must write down that a block has data now, so small groups gain from
+//! zeros; but the zeros have to be written too, and a disk that is busy with large groups gains nothing from writing
+//! everything twice. So the filling keeps step with the groups, not with the bytes: by the time that small groups have filled a
+//! segment, the next is all zeros; if large groups fill it, most of the next is only allocated. Nothing else depends on it.
 
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::thread::JoinHandle;
 
-use parking_lot::Mutex;
+use crate::segment;
+use crate::vfs::{Vfs, VfsFile};
 
-use crate::segment::{self, Pace};
-use crate::vfs::Vfs;
+/// After how many groups a piece is filled.
+const GROUPS_PER_PIECE: u32 = 16;
+/// Length of a piece. A group of one small record takes a block of 4 KiB, so 16 of them take as much as one piece.
+static PIECE: [u8; 64 << 10] = [0; 64 << 10];
 
-/// A segment's file that is being made.
+/// The file of the segment that comes next.
 #[derive(Debug)]
 pub(crate) struct Preparation<F> {
-    shared: Arc<Shared<F>>,
+    file: F,
     bytes: u64,
-    thread: Option<JoinHandle<()>>,
+    /// How far it is filled.
+    zeroed: u64,
+    /// Groups written since the last piece.
+    groups: u32,
 }
 
-#[derive(Debug)]
-struct Shared<F> {
-    is_cancelled: AtomicBool,
-    is_awaited: AtomicBool,
-    made: Mutex<Option<F>>,
-}
-
-impl<F: Send + 'static> Preparation<F> {
-    /// Starts making a file of `bytes` for segment `number`.
-    pub(crate) fn start<V: Vfs<File = F>>(vfs: &V, number: u64, bytes: u64) -> io::Result<Preparation<F>> {
-        let shared = Arc::new(Shared {
-            is_cancelled: AtomicBool::new(false),
-            is_awaited: AtomicBool::new(false),
-            made: Mutex::new(None),
-        });
-        let (for_work, vfs_for_work) = (Arc::clone(&shared), vfs.clone());
-        let thread = vfs.background(Box::new(move || {
-            let pace = || match (for_work.is_cancelled.load(Relaxed), for_work.is_awaited.load(Relaxed)) {
-                (true, _) => None,
-                (false, true) => Some(Pace::Fast),
-                (false, false) => Some(Pace::Gentle),
-            };
-            // An error shows itself again when the file is needed, and can be told to somebody then.
-            let made = segment::make_zeroed(&vfs_for_work, number, bytes, &pace);
-            *for_work.made.lock() = made.ok();
-        }))?;
-        Ok(Preparation { shared, bytes, thread })
+impl<F: VfsFile> Preparation<F> {
+    /// Makes a file of `bytes` for segment `number`, without filling it yet.
+    pub(crate) fn begin<V: Vfs<File = F>>(vfs: &V, number: u64, bytes: u64) -> io::Result<Preparation<F>> {
+        Ok(Preparation { file: segment::make(vfs, number, bytes)?, bytes, zeroed: 0, groups: 0 })
     }
 
     /// How long the file is.
@@ -53,23 +37,22 @@ impl<F: Send + 'static> Preparation<F> {
         self.bytes
     }
 
-    /// Waits for the file; `None` if it could not be made.
-    pub(crate) fn finish(mut self) -> Option<F> {
-        self.shared.is_awaited.store(true, Relaxed);
-        if let Some(thread) = self.thread.take() {
-            // If it panicked, there is no file; the panic has been reported where it happened.
-            let _ = thread.join();
+    /// A group has been written to the current segment.
+    pub(crate) fn group_written(&mut self) -> io::Result<()> {
+        self.groups += 1;
+        if self.groups < GROUPS_PER_PIECE || self.zeroed == self.bytes {
+            return Ok(());
         }
-        self.shared.made.lock().take()
+        self.groups = 0;
+        let len = usize::try_from(self.bytes - self.zeroed).unwrap_or(PIECE.len()).min(PIECE.len());
+        self.file.write_at(&PIECE[..len], self.zeroed)?;
+        self.zeroed += len as u64;
+        // At once: when the segment is begun, nobody shall wait for all of them.
+        self.file.sync_data()
     }
-}
 
-impl<F> Drop for Preparation<F> {
-    /// Whoever opens the journal next must not meet a thread that still makes files in it.
-    fn drop(&mut self) {
-        self.shared.is_cancelled.store(true, Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+    /// The file, filled as far as it has got.
+    pub(crate) fn into_file(self) -> F {
+        self.file
     }
 }

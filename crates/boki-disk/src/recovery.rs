@@ -17,7 +17,7 @@ use crate::frame::{BLOCK_BYTES, Checksum, to_blocks};
 use crate::journal::{JournalConfig, Location, SegmentInfo};
 use crate::removed::Removed;
 use crate::scan::SegmentScan;
-use crate::segment::{self, DIR, FileKind, Pace, SegmentHeader};
+use crate::segment::{self, DIR, FileKind, SegmentHeader};
 use crate::vfs::{Vfs, VfsFile};
 
 /// A frame found when a journal was opened.
@@ -102,7 +102,7 @@ pub(crate) fn recover<V: Vfs>(
     tidy(vfs, &files, &removed)?;
     if let (Some(torn), Some(file)) = (torn, &last) {
         let from = u64::from(torn.offset);
-        segment::zero(file, from..to_blocks(from + torn.bytes), &|| Some(Pace::Fast))
+        segment::zero(file, from..to_blocks(from + torn.bytes))
             .map_err(io_error("cut back", &segment::file_name(torn.segment)))?;
     }
     Ok(Recovered { segments, removed, is_recorded, next_group, last, torn })

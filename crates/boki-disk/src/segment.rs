@@ -46,25 +46,8 @@ const _: () = assert!(DIRECTORY_AT + size_of::<u128>() == NUMBER_AT);
 const _: () = assert!(CREATED_AT + size_of::<u64>() == RESERVED_AT);
 const _: () = assert!(RESERVED_AT + size_of::<u64>() == HEADER_BYTES && HEADER_BYTES <= BLOCK_BYTES);
 
-/// How fast a file is filled with zeros.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Pace {
-    /// Somebody waits for it: as fast as the disk can.
-    Fast,
-    /// Beside the writing of groups: in small pieces, each synced, because the sync of a group has to wait for whatever the
-    /// disk has been given before it.
-    Gentle,
-}
-
-impl Pace {
-    /// How much is zeroed with one write.
-    const fn chunk_bytes(self) -> usize {
-        match self {
-            Pace::Fast => 1 << 20,
-            Pace::Gentle => 256 << 10,
-        }
-    }
-}
+/// How much is zeroed with one write.
+const ZEROED_AT_ONCE_BYTES: usize = 1 << 20;
 
 /// What a segment's file says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,21 +141,11 @@ impl FileKind {
     }
 }
 
-/// Makes a file of `bytes` zeros under the fresh name of segment `number`, durably but for its name. `pace` is asked again
-/// and again; `None` stops it with an error of kind `Interrupted`.
-pub(crate) fn make_zeroed<V: Vfs>(
-    vfs: &V,
-    number: u64,
-    bytes: u64,
-    pace: &dyn Fn() -> Option<Pace>,
-) -> io::Result<V::File> {
+/// Makes a file of `bytes` under the fresh name of segment `number`: its space is taken, and it reads as zeros. Not durable yet.
+pub(crate) fn make<V: Vfs>(vfs: &V, number: u64, bytes: u64) -> io::Result<V::File> {
     let name = fresh_file_name(number);
     let file = vfs.create(&name)?;
-    let made = (|| {
-        file.allocate(bytes)?;
-        zero(&file, 0..bytes, pace)
-    })();
-    match made {
+    match file.allocate(bytes) {
         Ok(()) => Ok(file),
         Err(error) => {
             // Gives back the space; if that fails too, opening the journal again does it.
@@ -182,7 +155,7 @@ pub(crate) fn make_zeroed<V: Vfs>(
     }
 }
 
-/// Turns a file of zeros under its fresh name into a segment. Its new name is not durable yet.
+/// Turns a file that reads as zeros, under its fresh name, into a segment. Its new name is not durable yet.
 pub(crate) fn name<V: Vfs>(vfs: &V, file: &V::File, header: &SegmentHeader) -> io::Result<()> {
     file.write_at(&header.encode(), 0)?;
     file.sync_data()?;
@@ -190,20 +163,16 @@ pub(crate) fn name<V: Vfs>(vfs: &V, file: &V::File, header: &SegmentHeader) -> i
 }
 
 /// Fills a range with zeros, durably.
-pub(crate) fn zero<F: VfsFile>(file: &F, range: Range<u64>, pace: &dyn Fn() -> Option<Pace>) -> io::Result<()> {
+pub(crate) fn zero<F: VfsFile>(file: &F, range: Range<u64>) -> io::Result<()> {
     let most = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
-    let zeros = vec![0; most.min(Pace::Fast.chunk_bytes())];
+    let zeros = vec![0; most.min(ZEROED_AT_ONCE_BYTES)];
     let mut at = range.start;
     while at < range.end {
-        let Some(pace) = pace() else { return Err(io::ErrorKind::Interrupted.into()) };
-        let len = usize::try_from(range.end - at).unwrap_or(usize::MAX).min(pace.chunk_bytes());
+        let len = usize::try_from(range.end - at).unwrap_or(usize::MAX).min(zeros.len());
         file.write_at(&zeros[..len], at)?;
         at += len as u64;
-        if pace == Pace::Gentle || at == range.end {
-            file.sync_data()?;
-        }
     }
-    Ok(())
+    file.sync_data()
 }
 
 /// How long a segment's file must be to hold a group of `group_bytes`, and is at the least.

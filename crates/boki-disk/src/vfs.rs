@@ -7,7 +7,6 @@ mod real;
 
 use std::fmt;
 use std::io;
-use std::thread::JoinHandle;
 
 pub use real::{RealFile, RealVfs};
 
@@ -34,8 +33,6 @@ pub trait Vfs: Clone + fmt::Debug + Send + Sync + 'static {
     fn free_bytes(&self) -> io::Result<u64>;
     /// Wall clock, microseconds since 1970: only ever recorded, never compared.
     fn wall_us(&self) -> u64;
-    /// Does `work` beside the caller if there are threads here, else at once.
-    fn background(&self, work: Box<dyn FnOnce() + Send>) -> io::Result<Option<JoinHandle<()>>>;
 }
 
 /// An open file. Offsets are from its start; threads may use it at once.

@@ -5,7 +5,6 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{Advice, FallocateFlags};
@@ -88,10 +87,6 @@ impl Vfs for RealVfs {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
     }
-
-    fn background(&self, work: Box<dyn FnOnce() + Send>) -> io::Result<Option<JoinHandle<()>>> {
-        std::thread::Builder::new().name("boki-prepare".into()).spawn(work).map(Some)
-    }
 }
 
 /// An open file of the operating system's.
@@ -119,8 +114,8 @@ impl VfsFile for RealFile {
 
     fn allocate(&self, len: u64) -> io::Result<()> {
         match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), 0, len) {
-            // A file system without it: zeros are written into the file anyway, and take the space then.
-            Err(rustix::io::Errno::OPNOTSUPP) => self.file.set_len(len),
+            // A file system without it: zeros take the space.
+            Err(rustix::io::Errno::OPNOTSUPP) => crate::segment::zero(self, 0..len),
             other => other.map_err(io::Error::from),
         }
     }
