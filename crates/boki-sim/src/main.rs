@@ -1,5 +1,6 @@
 //! The simulator's command.
 
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -57,6 +58,11 @@ enum TopologyArgument {
 /// A deliberate bug must be caught by one of so many seeds.
 const SEEDS_PER_MUTANT: u64 = 300;
 
+/// Prints a line; whoever reads may have read enough.
+fn say(line: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stdout().lock(), "{line}");
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     campaign::name_panics();
@@ -111,15 +117,15 @@ fn seeds(arguments: &Arguments) -> bool {
     let step = (runs.len() / 10).max(1);
     let summary = campaign::run_all(&runs, arguments.threads, &|done, run: &Run, report: &Report| {
         if let Some(violation) = &report.violation {
-            println!("{} seed {}: {violation}", run.topology.name(), run.seed);
+            say(format_args!("{} seed {}: {violation}", run.topology.name(), run.seed));
         }
         if done % step == 0 && runs.len() > 1 {
-            println!("{done} of {} after {:.1} s", runs.len(), start.elapsed().as_secs_f64());
+            say(format_args!("{done} of {} after {:.1} s", runs.len(), start.elapsed().as_secs_f64()));
         }
     });
     let differing = if arguments.twice { compare(&runs) } else { 0 };
     print(&summary);
-    println!("{} passed, {} failed", summary.passed, summary.failed.len() + differing);
+    say(format_args!("{} passed, {} failed", summary.passed, summary.failed.len() + differing));
     summary.failed.is_empty() && differing == 0
 }
 
@@ -130,7 +136,11 @@ fn compare(runs: &[Run]) -> usize {
         let quiet = Run { printed: false, ..*run };
         let (first, second) = (quiet.run().trace_hash, quiet.run().trace_hash);
         if first != second {
-            println!("{} seed {}: two runs differ: {first:016x}, {second:016x}", run.topology.name(), run.seed);
+            say(format_args!(
+                "{} seed {}: two runs differ: {first:016x}, {second:016x}",
+                run.topology.name(),
+                run.seed
+            ));
             differing += 1;
         }
     }
@@ -138,34 +148,38 @@ fn compare(runs: &[Run]) -> usize {
 }
 
 fn print(summary: &Summary) {
-    println!();
+    say(format_args!(""));
     for (what, count) in &summary.counts {
-        println!("{count:>12}  {what}");
+        say(format_args!("{count:>12}  {what}"));
     }
-    println!();
+    say(format_args!(""));
     for (run, violation) in summary.failed.iter().take(20) {
-        println!("{} seed {}: {violation}", run.topology.name(), run.seed);
+        say(format_args!("{} seed {}: {violation}", run.topology.name(), run.seed));
         let mutant = run.mutation.map_or(String::new(), |mutation| format!(" --mutant {mutation:?}"));
-        println!(
+        say(format_args!(
             "  replay: cargo run --release -p boki-sim -- --topology {} --seed {}{mutant} --trace",
             run.topology.name(),
             run.seed
-        );
+        ));
     }
 }
 
 fn mutants() -> bool {
-    println!("| deliberate bug | what it is | caught in | by seed | check |");
-    println!("| --- | --- | --- | --- | --- |");
+    say(format_args!("| deliberate bug | what it is | caught in | by seed | check |"));
+    say(format_args!("| --- | --- | --- | --- | --- |"));
     let mut survivors = 0;
     for mutation in Mutation::ALL {
         let caught = hunt_apart(*mutation);
         let (seed, check) = caught.as_deref().and_then(|line| line.split_once(' ')).unwrap_or(("–", "**survives**"));
         survivors += usize::from(caught.is_none());
-        println!("| `{mutation:?}` | {} | {} | {seed} | {check} |", mutation.about(), mutation.topology().name());
+        say(format_args!(
+            "| `{mutation:?}` | {} | {} | {seed} | {check} |",
+            mutation.about(),
+            mutation.topology().name()
+        ));
     }
-    println!();
-    println!("{} caught, {survivors} survived", Mutation::ALL.len() - survivors);
+    say(format_args!(""));
+    say(format_args!("{} caught, {survivors} survived", Mutation::ALL.len() - survivors));
     survivors == 0
 }
 
@@ -181,7 +195,7 @@ fn hunt_apart(mutation: Mutation) -> Option<String> {
 fn hunt(name: &str) -> bool {
     let caught = mutation(name).and_then(|mutation| campaign::hunt(mutation, SEEDS_PER_MUTANT));
     if let Some((seed, violation)) = &caught {
-        println!("{seed} {}", violation.check);
+        say(format_args!("{seed} {}", violation.check));
     }
     caught.is_some()
 }
