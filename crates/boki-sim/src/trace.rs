@@ -52,7 +52,7 @@ impl Trace {
 
 struct Hashing<'a>(&'a mut u64);
 
-impl Write for Hashing<'_> {
+impl fmt::Write for Hashing<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         *self.0 = text.bytes().fold(*self.0, fnv);
         Ok(())
