@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::batch::Batch;
-use crate::codec::Reader;
+use crate::codec::{Reader, crc32c};
 use crate::cut::Cut;
 use crate::error::LogError;
 use crate::ids::{LocalId, NodeId, ShardId, Term};
@@ -38,6 +38,8 @@ pub struct Place {
     pub offset: u32,
     /// Its length, in bytes.
     pub len: u32,
+    /// CRC-32C of it, taken when it was written or recovered: a record that is read by itself is checked by itself.
+    pub checksum: u32,
 }
 
 /// Where the disk put a frame: the segment, and the offset of the frame's body.
@@ -483,7 +485,9 @@ impl Storage {
         let mut count = 0;
         for batch in &run.batches {
             for (offset, len) in batch.record_spans() {
-                last.places.push_back(Place { segment: place.segment, offset: at + offset, len });
+                let body = batch.bytes().get(offset as usize..(offset + len) as usize).unwrap_or_default();
+                let checksum = crc32c(body);
+                last.places.push_back(Place { segment: place.segment, offset: at + offset, len, checksum });
                 count += 1;
             }
             at += batch.bytes().len() as u32;

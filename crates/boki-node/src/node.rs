@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use boki_disk::vfs::RealVfs;
 use boki_disk::{JournalReader, ReadError};
 use boki_log::batch::RecordBody;
+use boki_log::codec::crc32c;
 use boki_log::engine::{Body, Fetch, FetchedRecord, OpId, Outcome};
 use boki_log::index::Index;
 use boki_log::machine::Machine;
@@ -416,6 +417,9 @@ impl Shared {
             let body = match body {
                 Placed::Here(body) => body,
                 Placed::At(place) => match self.reader.read(place.segment, place.offset, place.len) {
+                    Ok(bytes) if crc32c(&bytes) != place.checksum => {
+                        return Err(failed(format!("segment {} is damaged at {}", place.segment, place.offset)));
+                    }
                     Ok(bytes) => RecordBody::decode(bytes).map_err(|error| failed(error.to_string()))?,
                     // Trimmed, and its segment given back, since the index was asked.
                     Err(ReadError::Removed { .. }) => continue,

@@ -192,3 +192,20 @@ async fn a_record_larger_than_the_limit_is_refused_and_one_at_the_limit_is_read_
     assert_eq!((found.len(), found[0].len()), (1, limit));
     assert!(node.status().cache_misses > 0);
 }
+
+#[tokio::test]
+async fn a_record_that_rots_on_disk_is_named_and_never_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::open(NodeConfig { cache_bytes: 0, ..NodeConfig::new(folder.path()) }).unwrap();
+    let book = node.create_book("b").await.unwrap().id;
+    let text = "a payload that can be found in the file";
+    node.append(record(book, "t", text)).await.unwrap();
+    assert_eq!(payloads(&node, read(book, Some("t"), Consistency::Linearizable)).await, [text]);
+    let segment = folder.path().join("seg/0000000000000001.log");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let at = bytes.windows(text.len()).position(|window| window == text.as_bytes()).unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    let failed = node.read(read(book, Some("t"), Consistency::Linearizable)).await;
+    assert!(matches!(failed, Err(LogError::ReadFailed { .. })), "{failed:?}");
+}
