@@ -13,12 +13,12 @@ use bytes::Bytes;
 
 use crate::error::{OpenError, RemoveError, WriteError};
 use crate::frame::{BLOCK_BYTES, Checksum, FRAME_HEADER_BYTES, FrameHeader, VERSION, to_blocks};
-use crate::prepare::Preparation;
 use crate::reader::{JournalReader, SegmentFiles};
 use crate::recovery::{FrameRef, TornTail, io_error, recover};
 use crate::removed::Removed;
 use crate::segment::{self, DIR, FIRST_GROUP_AT, SegmentHeader};
 use crate::vfs::{Vfs, VfsFile, is_full};
+use crate::zeros::Zeros;
 
 /// Longest segment file: offsets in it are 32 bits wide.
 const MAX_SEGMENT_BYTES: u64 = 1 << 32;
@@ -95,7 +95,9 @@ pub struct Journal<V: Vfs> {
     next_group: u64,
     /// The group being written; kept for its memory.
     buf: Vec<u8>,
-    preparation: Option<Preparation<V::File>>,
+    zeros: Zeros,
+    /// The next segment's file and its length: a disk that fills up cannot take its space away.
+    next: Option<(V::File, u64)>,
     torn: Option<TornTail>,
     failure: Option<Failure>,
 }
@@ -116,11 +118,12 @@ impl<V: Vfs> Journal<V> {
     pub fn open(vfs: V, config: JournalConfig, visit: &mut dyn FnMut(FrameRef)) -> Result<Journal<V>, OpenError> {
         let recovered = recover(&vfs, &config, visit)?;
         let mut sealed = recovered.segments;
-        let (current, file) = match (sealed.pop_last(), recovered.last) {
-            (Some((_, current)), Some(file)) => (current, file),
+        let (current, file, zeros) = match (sealed.pop_last(), recovered.last) {
+            (Some((_, current)), Some(file)) => (current, file, Zeros::up_to(current.used_bytes)),
             _ => {
                 vfs.sync_dir("").map_err(io_error("sync", DIR))?;
-                make_first(&vfs, &config)?
+                let (first, file) = make_first(&vfs, &config)?;
+                (first, file, Zeros::up_to(first.bytes))
             }
         };
         if !recovered.is_recorded {
@@ -141,7 +144,8 @@ impl<V: Vfs> Journal<V> {
             file,
             next_group: recovered.next_group,
             buf: Vec::new(),
-            preparation: None,
+            zeros,
+            next: None,
             torn: recovered.torn,
             failure: None,
         })
@@ -270,8 +274,8 @@ impl<V: Vfs> Journal<V> {
         {
             return Err(self.fail(&error));
         }
-        let made = match self.preparation.take().filter(|preparation| preparation.bytes() >= file_bytes) {
-            Some(preparation) => Ok((preparation.bytes(), preparation.into_file())),
+        let made = match self.next.take().filter(|(_, bytes)| *bytes >= file_bytes) {
+            Some((file, bytes)) => Ok((bytes, file)),
             None => segment::make(&self.vfs, number, file_bytes).map(|file| (file_bytes, file)),
         };
         let header = SegmentHeader {
@@ -299,25 +303,22 @@ impl<V: Vfs> Journal<V> {
         self.sealed.insert(self.current.number, self.current);
         self.current =
             SegmentInfo { number, first_group: self.next_group, used_bytes: FIRST_GROUP_AT, bytes: file_bytes };
+        self.zeros = Zeros::up_to(FIRST_GROUP_AT);
         self.file = Arc::new(file);
         self.files.add(number, Arc::clone(&self.file));
         Ok(())
     }
 
-    /// Has the next segment's file made while this one is being written. All of that time is needed when groups come as fast
-    /// as the disk takes them; and a file that is ready is room that a full disk cannot take away.
+    /// After a group: takes the space of the next segment, and fills this one a little further.
     fn prepare(&mut self) {
-        let prepared = match &mut self.preparation {
-            Some(preparation) => preparation.group_written(),
-            none => {
-                let bytes = segment::file_bytes(self.config.segment_bytes, 0);
-                let begun = Preparation::begin(&self.vfs, self.current.number + 1, bytes);
-                begun.map(|preparation| *none = Some(preparation))
-            }
-        };
-        if prepared.is_err() {
-            // The next segment is made when it is needed; the error shows itself again then, and can be told to somebody.
-            self.preparation = None;
+        if self.next.is_none() {
+            let bytes = segment::file_bytes(self.config.segment_bytes, 0);
+            // If it cannot be made now, it is made when it is needed, and the error can be told to somebody then.
+            self.next = segment::make(&self.vfs, self.current.number + 1, bytes).ok().map(|file| (file, bytes));
+        }
+        if let Err(error) = self.zeros.group_written(&*self.file, self.current.used_bytes, self.current.bytes) {
+            // The group is on disk; whatever comes after it may not be.
+            self.fail(&error);
         }
     }
 

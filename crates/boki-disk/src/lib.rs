@@ -29,13 +29,13 @@ mod error;
 mod frame;
 mod journal;
 pub mod mem;
-mod prepare;
 mod reader;
 mod recovery;
 mod removed;
 mod scan;
 mod segment;
 pub mod vfs;
+mod zeros;
 
 pub use blob::{read_blob, write_blob};
 pub use dir::{DataDir, Meta};
