@@ -367,11 +367,6 @@ impl Vfs for MemDisk {
         Ok(())
     }
 
-    fn free_bytes(&self) -> io::Result<u64> {
-        let disk = self.disk.lock();
-        Ok(disk.capacity_bytes.map_or(u64::MAX, |capacity| capacity.saturating_sub(disk.used_bytes())))
-    }
-
     fn wall_us(&self) -> u64 {
         self.disk.lock().wall_us
     }

@@ -29,8 +29,6 @@ pub trait Vfs: Clone + fmt::Debug + Send + Sync + 'static {
     fn list(&self, dir: &str) -> io::Result<Vec<String>>;
     /// Makes durable which files a directory has.
     fn sync_dir(&self, dir: &str) -> io::Result<()>;
-    /// Bytes that can still be allocated.
-    fn free_bytes(&self) -> io::Result<u64>;
     /// Wall clock, microseconds since 1970: only ever recorded, never compared.
     fn wall_us(&self) -> u64;
 }

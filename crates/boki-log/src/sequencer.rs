@@ -4,7 +4,7 @@
 //! A cut is made when the metalog's disk is ready for it, so a cut covers whatever gathered during the previous
 //! write; there is no timer. It is committed, and told to anyone, only when it is on disk.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::cut::{Cut, ShardDelta};
 use crate::ids::{LocalId, NodeId, Seq, ShardId, Term};
@@ -43,7 +43,7 @@ pub struct Sequencer {
     config: SequencerConfig,
     shards: BTreeMap<ShardId, ShardState>,
     /// Shards whose progress may have advanced past their last cut.
-    advanced: BTreeMap<ShardId, ()>,
+    advanced: BTreeSet<ShardId>,
     next_index: u64,
     next_seq: Seq,
     time_us: u64,
@@ -64,7 +64,7 @@ impl Sequencer {
             unheard: config.storages.clone(),
             config,
             shards: BTreeMap::new(),
-            advanced: BTreeMap::new(),
+            advanced: BTreeSet::new(),
             next_index: 0,
             next_seq: Seq::FIRST,
             time_us: 0,
@@ -120,12 +120,6 @@ impl Sequencer {
         self.committed.iter().chain(&self.writing).filter(move |cut| cut.index >= index)
     }
 
-    /// Index of the next cut to be made.
-    #[must_use]
-    pub fn next_index(&self) -> u64 {
-        self.next_index
-    }
-
     /// The seq after the last one that a committed cut gave.
     #[must_use]
     pub fn committed_end(&self) -> Seq {
@@ -171,7 +165,7 @@ impl Sequencer {
             let state = self.shard(progress.shard);
             if state.progress[at] < upto {
                 state.progress[at] = upto;
-                self.advanced.insert(progress.shard, ());
+                self.advanced.insert(progress.shard);
             }
         }
         if !shares_journal {
@@ -195,7 +189,7 @@ impl Sequencer {
 
     /// Whether a cut could be made now.
     pub(crate) fn has_work(&self) -> bool {
-        self.writing.is_empty() && self.advanced.keys().any(|shard| self.quorum_progress(*shard).is_some())
+        self.writing.is_empty() && self.advanced.iter().any(|shard| self.quorum_progress(*shard).is_some())
     }
 
     /// The cut to write now, if anything advanced. At most one is in the hands of the disk.
@@ -204,7 +198,7 @@ impl Sequencer {
             return None;
         }
         let mut deltas = Vec::new();
-        for shard in std::mem::take(&mut self.advanced).into_keys() {
+        for shard in std::mem::take(&mut self.advanced) {
             let Some(upto) = self.quorum_progress(shard) else { continue };
             let state = self.shard(shard);
             let count = u32::try_from(upto.0 - state.ordered.0).unwrap_or(u32::MAX);

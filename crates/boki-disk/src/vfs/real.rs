@@ -78,11 +78,6 @@ impl Vfs for RealVfs {
         fs::File::open(self.path(dir))?.sync_all()
     }
 
-    fn free_bytes(&self) -> io::Result<u64> {
-        let stat = rustix::fs::statvfs(self.root.as_path())?;
-        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
-    }
-
     fn wall_us(&self) -> u64 {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
