@@ -59,7 +59,9 @@ impl Link {
             function: &invocation.function,
             book_name: &invocation.book_name,
             content_type: &invocation.content_type,
+            http: None,
             input: invocation.input.clone(),
+            more_input: false,
         };
         self.outbox.push(worker::INVOKE, corr, |body| invoke.write(body));
     }

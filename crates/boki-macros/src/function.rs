@@ -75,6 +75,7 @@ pub(crate) fn expand(options: TokenStream, item: TokenStream) -> syn::Result<Tok
                     description: #description.into(),
                     max_attempts: #max_attempts,
                     timeout_ms: #timeout_ms,
+                    streams_input: false,
                 }
             }
 

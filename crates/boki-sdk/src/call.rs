@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use boki_log::{BookId, Position, Seq};
+use boki_wire::calls::{DEFAULT_PRIORITY, MAX_PRIORITY};
 use boki_wire::worker::CallId;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
@@ -30,6 +31,9 @@ pub struct Call {
     book: BookId,
     position: Arc<AtomicU64>,
     key: Option<String>,
+    limit_key: Option<String>,
+    priority: u8,
+    parent: u64,
     deadline: Option<Duration>,
 }
 
@@ -41,7 +45,19 @@ impl Call {
         book: BookId,
         position: Arc<AtomicU64>,
     ) -> Call {
-        Call { lease, function, input, content_type: None, book, position, key: None, deadline: None }
+        Call {
+            lease,
+            function,
+            input,
+            content_type: None,
+            book,
+            position,
+            key: None,
+            limit_key: None,
+            priority: DEFAULT_PRIORITY,
+            parent: 0,
+            deadline: None,
+        }
     }
 
     /// Calls of a function with the same key, in the same book, are one call: it runs until it has a result,
@@ -61,6 +77,24 @@ impl Call {
     /// How long to wait for the result; otherwise as long as the function may take.
     pub fn deadline(mut self, deadline: Duration) -> Call {
         self.deadline = Some(deadline);
+        self
+    }
+
+    /// The higher the sooner: 0 to 9 (a larger one is taken as 9); 5 otherwise.
+    pub fn priority(mut self, priority: u8) -> Call {
+        self.priority = priority.min(MAX_PRIORITY);
+        self
+    }
+
+    /// For whom it is: limits and fairness hold per such key, so that one with many calls does not hold up the others.
+    pub fn limit_key(mut self, key: impl Into<String>) -> Call {
+        self.limit_key = Some(key.into());
+        self
+    }
+
+    /// It is a child of this attempt.
+    pub(crate) fn parent(mut self, corr: u64) -> Call {
+        self.parent = corr;
         self
     }
 
@@ -89,8 +123,11 @@ impl Call {
             position: Position(Seq(self.position.load(Ordering::Relaxed))),
             deadline: self.deadline,
             detached,
+            priority: self.priority,
+            parent: self.parent,
             function: self.function,
             idempotency_key,
+            limit_key: self.limit_key,
             content_type,
             input: self.input.bytes?,
         });

@@ -26,6 +26,8 @@ pub struct Cx(pub(crate) Arc<Running>);
 
 pub(crate) struct Running {
     pub(crate) call: CallId,
+    /// Names this attempt on its connection.
+    pub(crate) corr: u64,
     pub(crate) attempt: u32,
     pub(crate) function: String,
     pub(crate) deadline: Option<Instant>,
@@ -100,7 +102,7 @@ impl Cx {
     }
 
     fn detached(&self, function: impl Into<String>, input: impl IntoPayload) -> Call {
-        self.0.client.call(function, input).book(&self.0.book)
+        self.0.client.call(function, input).book(&self.0.book).parent(self.0.corr)
     }
 
     fn time_left(&self) -> Option<Duration> {
@@ -143,6 +145,18 @@ impl<O> ChildCall<O> {
         self.call = self.call.deadline(deadline);
         self
     }
+
+    /// As [`Call::priority`].
+    pub fn priority(mut self, priority: u8) -> ChildCall<O> {
+        self.call = self.call.priority(priority);
+        self
+    }
+
+    /// As [`Call::limit_key`].
+    pub fn limit_key(mut self, key: impl Into<String>) -> ChildCall<O> {
+        self.call = self.call.limit_key(key);
+        self
+    }
 }
 
 impl<O: DeserializeOwned> IntoFuture for ChildCall<O> {
@@ -178,6 +192,16 @@ impl ChildSend {
     /// How long the call may take in all; otherwise as long as it takes.
     pub fn deadline(self, deadline: Duration) -> ChildSend {
         ChildSend(self.0.deadline(deadline))
+    }
+
+    /// As [`Call::priority`].
+    pub fn priority(self, priority: u8) -> ChildSend {
+        ChildSend(self.0.priority(priority))
+    }
+
+    /// As [`Call::limit_key`].
+    pub fn limit_key(self, key: impl Into<String>) -> ChildSend {
+        ChildSend(self.0.limit_key(key))
     }
 }
 

@@ -114,7 +114,7 @@ impl<H> RawFunction<H> {
 }
 
 fn spec(name: String) -> FunctionSpec {
-    FunctionSpec { name, description: String::new(), max_attempts: 0, timeout_ms: 0 }
+    FunctionSpec { name, description: String::new(), max_attempts: 0, timeout_ms: 0, streams_input: false }
 }
 
 impl<H, I, F, O> Function for JsonFunction<H, I>

@@ -76,7 +76,8 @@ impl Side {
     ) -> Arc<Side> {
         let specs = functions.values().map(|function| function.spec()).collect();
         let pid = std::process::id();
-        let register = Register { worker: name, process, concurrency, pid, functions: specs };
+        let version = std::env::var("BOKI_VERSION").unwrap_or_default();
+        let register = Register { worker: name, process, version, concurrency, pid, functions: specs };
         let (phase, _) = watch::channel(Phase::Disconnected);
         Arc::new(Side { register, functions, state: Mutex::default(), phase, ended: Notify::new() })
     }
@@ -149,6 +150,7 @@ impl Side {
         };
         let cx = Cx(Arc::new(Running {
             call: invoke.call,
+            corr: frame.corr,
             attempt: invoke.attempt,
             function: invoke.function.to_owned(),
             deadline,

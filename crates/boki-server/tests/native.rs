@@ -252,8 +252,11 @@ async fn questions_that_make_no_sense_are_refused_one_by_one() {
         position: Position::START,
         deadline: None,
         detached: false,
+        priority: 5,
+        parent: 0,
         function: "nobody".into(),
         idempotency_key: None,
+        limit_key: None,
         content_type: String::new(),
         input: Bytes::new(),
     };

@@ -13,6 +13,11 @@ use crate::{Message, empty_message, kinds};
 
 const DETACHED: u8 = 1;
 
+/// The highest priority of a call.
+pub const MAX_PRIORITY: u8 = 9;
+/// The priority of a call that has none.
+pub const DEFAULT_PRIORITY: u8 = 5;
+
 /// Calls a function; answered by [`CallResult`], or by [`CallAccepted`] if it is detached.
 ///
 /// | offset | field | |
@@ -21,8 +26,11 @@ const DETACHED: u8 = 1;
 /// | 8 | position | u64 |
 /// | 16 | deadline_ms | u32, 0 = the function's own |
 /// | 20 | flags | u8: bit 0 detached |
-/// | 21 | function | text |
+/// | 21 | priority | u8: 0..=9, the higher the sooner; 5 is the usual one |
+/// | 22 | parent | u64: `corr` of the attempt that calls, on the same connection; 0 = none |
+/// | 30 | function | text |
 /// | | key | text, empty = none |
+/// | | limit key | text, empty = none |
 /// | | content type | text, may be empty |
 /// | | input | rest |
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,10 +43,17 @@ pub struct Call {
     pub deadline: Option<Duration>,
     /// Answer as soon as the call is on record.
     pub detached: bool,
+    /// The higher the sooner, up to [`MAX_PRIORITY`]; [`DEFAULT_PRIORITY`] is the usual one.
+    pub priority: u8,
+    /// `corr` of the attempt that calls, if a worker does, on the connection that the attempt came by; 0: none. A child is
+    /// given up with its parent, unless it is on record.
+    pub parent: u64,
     /// Which function.
     pub function: String,
     /// Calls of a function with the same key, in the same book, are one call.
     pub idempotency_key: Option<String>,
+    /// For whom it is: limits and fairness hold per such key.
+    pub limit_key: Option<String>,
     /// Of the input; may be empty.
     pub content_type: String,
     /// The argument.
@@ -54,8 +69,11 @@ impl Message for Call {
         out.put_u64_le(self.position.0.0);
         out.put_u32_le(self.deadline.map_or(0, millis));
         out.put_u8(if self.detached { DETACHED } else { 0 });
+        out.put_u8(self.priority);
+        out.put_u64_le(self.parent);
         out.put_long_bytes(self.function.as_bytes());
         out.put_long_bytes(self.idempotency_key.as_deref().unwrap_or_default().as_bytes());
+        out.put_long_bytes(self.limit_key.as_deref().unwrap_or_default().as_bytes());
         out.put_long_bytes(self.content_type.as_bytes());
         body.put_shared(&self.input);
     }
@@ -71,13 +89,34 @@ impl Message for Call {
             DETACHED => true,
             _ => return malformed("unknown flags"),
         };
+        let priority = reader.u8()?;
+        if priority > MAX_PRIORITY {
+            return malformed("a priority above 9");
+        }
+        let parent = reader.u64()?;
         let function = reader.long_str()?.to_owned();
-        let key = reader.long_str()?;
-        let idempotency_key = (!key.is_empty()).then(|| key.to_owned());
+        let idempotency_key = optional(reader.long_str()?);
+        let limit_key = optional(reader.long_str()?);
         let content_type = reader.long_str()?.to_owned();
         let input = reader.rest();
-        Ok(Call { book, position, deadline, detached, function, idempotency_key, content_type, input })
+        Ok(Call {
+            book,
+            position,
+            deadline,
+            detached,
+            priority,
+            parent,
+            function,
+            idempotency_key,
+            limit_key,
+            content_type,
+            input,
+        })
     }
+}
+
+fn optional(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
 }
 
 /// What a call returned.

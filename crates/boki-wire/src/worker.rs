@@ -11,13 +11,14 @@
 //! All integers are little-endian. `name` is a length (u8) and that many bytes of UTF-8, `text` the same
 //! with a u32 length; "rest" runs to the end of the body.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
 use boki_log::codec::{Reader, Writer};
 use boki_log::{BookId, LogError, Position};
 use boki_net::BodyWriter;
-use bytes::{BufMut, Bytes};
+use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::log::{malformed, position};
 use crate::{Message, empty_message};
@@ -37,11 +38,27 @@ pub const WORKER_LOG: u8 = 69;
 /// Frame kind of [`Drain`], either way.
 pub const DRAIN: u8 = 70;
 
+/// Frame kind of [`InvokeInput`], engine to worker.
+pub const INVOKE_INPUT: u8 = 71;
+/// Frame kind of [`InputCredit`], worker to engine.
+pub const INPUT_CREDIT: u8 = 72;
+/// Frame kind of [`OutputHead`], worker to engine.
+pub const OUTPUT_HEAD: u8 = 73;
+/// Frame kind of [`OutputData`], worker to engine.
+pub const OUTPUT_DATA: u8 = 74;
+/// Frame kind of [`OutputCredit`], engine to worker.
+pub const OUTPUT_CREDIT: u8 = 75;
+
 /// First and last frame kind that belong to the worker link.
 pub const KINDS: std::ops::RangeInclusive<u8> = 64..=95;
 
 /// Longest name of a function or a worker, in bytes.
 pub const MAX_NAME_BYTES: usize = 255;
+
+/// How many bytes of a stream ([`InvokeInput`], [`OutputData`]) may be sent before the first credit.
+pub const STREAM_WINDOW: u32 = 256 << 10;
+/// Most bytes in one piece of a stream.
+pub const MAX_PIECE_BYTES: usize = 64 << 10;
 
 /// Names a call: 128 bits, printed as 32 hexadecimal digits. A call's retries keep it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -82,16 +99,20 @@ impl FromStr for CallId {
 /// |---|---|
 /// | worker | name: what a human calls it |
 /// | process | name: `BOKI_WORKER` of the environment, empty if the engine did not start it |
-/// | concurrency | u32: how many calls it takes at once, at least 1 |
+/// | version | name: of the code, `BOKI_VERSION` of the environment; may be empty |
+/// | concurrency | u32: how many calls it takes at once on each level of nesting, at least 1 |
 /// | pid | u32: its process, 0 = not told |
-/// | functions | u16, how many; then each: name, description text, attempts u32, timeout_ms u32 |
+/// | functions | u16, how many; then each: name, description text, attempts u32, timeout_ms u32, flags u8 (bit 0: [`FunctionSpec::streams_input`]) |
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Register {
     /// What a human calls it.
     pub worker: String,
     /// The token that the engine gave the process it started; empty: it connects by itself.
     pub process: String,
-    /// How many calls it takes at once.
+    /// Names the version of its code; may be empty.
+    pub version: String,
+    /// How many calls it takes at once on each level of nesting: a call's children have places of their own, so that
+    /// calls which wait for them never take the places that they need.
     pub concurrency: u32,
     /// Its process id; 0: not told.
     pub pid: u32,
@@ -110,7 +131,11 @@ pub struct FunctionSpec {
     pub max_attempts: u32,
     /// How long a call may take unless the caller says otherwise; 0: the engine's default.
     pub timeout_ms: u32,
+    /// It takes its input piece by piece: the engine need not gather it.
+    pub streams_input: bool,
 }
+
+const STREAMS_INPUT: u8 = 1;
 
 impl Message for Register {
     const KIND: u8 = REGISTER;
@@ -119,6 +144,7 @@ impl Message for Register {
         let out = body.fields();
         out.put_short_str(&self.worker);
         out.put_short_str(&self.process);
+        out.put_short_str(&self.version);
         out.put_u32_le(self.concurrency);
         out.put_u32_le(self.pid);
         let count = u16::try_from(self.functions.len()).unwrap_or(u16::MAX);
@@ -128,6 +154,7 @@ impl Message for Register {
             out.put_long_bytes(function.description.as_bytes());
             out.put_u32_le(function.max_attempts);
             out.put_u32_le(function.timeout_ms);
+            out.put_u8(if function.streams_input { STREAMS_INPUT } else { 0 });
         }
     }
 
@@ -135,6 +162,7 @@ impl Message for Register {
         let mut reader = Reader::new(body);
         let worker = reader.short_str()?.to_owned();
         let process = reader.short_str()?.to_owned();
+        let version = reader.short_str()?.to_owned();
         let concurrency = reader.u32()?;
         let pid = reader.u32()?;
         let mut functions = Vec::new();
@@ -144,10 +172,15 @@ impl Message for Register {
                 description: reader.long_str()?.to_owned(),
                 max_attempts: reader.u32()?,
                 timeout_ms: reader.u32()?,
+                streams_input: match reader.u8()? {
+                    0 => false,
+                    STREAMS_INPUT => true,
+                    _ => return malformed("unknown flags"),
+                },
             });
         }
         reader.finish()?;
-        Ok(Register { worker, process, concurrency, pid, functions })
+        Ok(Register { worker, process, version, concurrency, pid, functions })
     }
 }
 
@@ -174,6 +207,64 @@ impl Message for Registered {
     }
 }
 
+const MORE_INPUT: u8 = 1;
+const OVER_HTTP: u8 = 2;
+
+/// The HTTP request that a call came by.
+///
+/// | field | |
+/// |---|---|
+/// | method | name |
+/// | path | text: begins with `/`; below the place where the function is mounted, if it is |
+/// | query | text: without its `?`, as it was sent |
+/// | headers | u16, how many; then each: name, value text |
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HttpHead {
+    /// In capitals: `GET`.
+    pub method: String,
+    /// Percent-encoded, as it was sent. A function that is mounted sees what lies below the mount.
+    pub path: String,
+    /// Without its `?`, as it was sent; may be empty.
+    pub query: String,
+    /// In the order in which they came; names in lower case.
+    pub headers: Vec<(String, String)>,
+}
+
+fn write_headers(out: &mut BytesMut, headers: &[(String, String)]) {
+    let count = u16::try_from(headers.len()).unwrap_or(u16::MAX);
+    out.put_u16_le(count);
+    for (name, value) in headers.iter().take(usize::from(count)) {
+        out.put_short_str(name);
+        out.put_long_bytes(value.as_bytes());
+    }
+}
+
+fn read_headers(reader: &mut Reader<'_>) -> Result<Vec<(String, String)>, LogError> {
+    let mut headers = Vec::new();
+    for _ in 0..reader.u16()? {
+        headers.push((reader.short_str()?.to_owned(), reader.long_str()?.to_owned()));
+    }
+    Ok(headers)
+}
+
+impl HttpHead {
+    fn write(&self, out: &mut BytesMut) {
+        out.put_short_str(&self.method);
+        out.put_long_bytes(self.path.as_bytes());
+        out.put_long_bytes(self.query.as_bytes());
+        write_headers(out, &self.headers);
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<HttpHead, LogError> {
+        Ok(HttpHead {
+            method: reader.short_str()?.to_owned(),
+            path: reader.long_str()?.to_owned(),
+            query: reader.long_str()?.to_owned(),
+            headers: read_headers(reader)?,
+        })
+    }
+}
+
 /// Run a function.
 ///
 /// | offset | field | |
@@ -183,9 +274,11 @@ impl Message for Registered {
 /// | 20 | deadline_ms | u32, from now on; 0 = none |
 /// | 24 | book | u64 |
 /// | 32 | position | u64 |
-/// | 40 | function | name |
+/// | 40 | flags | u8: bit 0 more input follows ([`InvokeInput`]), bit 1 there is an HTTP head |
+/// | 41 | function | name |
 /// | | book name | name |
 /// | | content type | name, may be empty |
+/// | | HTTP head | [`HttpHead`], if the flag says so |
 /// | | input | rest |
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invoke<'a> {
@@ -205,8 +298,12 @@ pub struct Invoke<'a> {
     pub book_name: &'a str,
     /// Of the input; may be empty.
     pub content_type: &'a str,
-    /// The argument.
+    /// The HTTP request that it came by, if it did.
+    pub http: Option<Cow<'a, HttpHead>>,
+    /// The argument, or its beginning.
     pub input: Bytes,
+    /// The rest of the input follows. Only for a function that says that it takes it so.
+    pub more_input: bool,
 }
 
 impl Invoke<'_> {
@@ -218,9 +315,14 @@ impl Invoke<'_> {
         out.put_u32_le(self.deadline_ms);
         out.put_u64_le(self.book.0);
         out.put_u64_le(self.position.0.0);
+        let more = if self.more_input { MORE_INPUT } else { 0 };
+        out.put_u8(more | if self.http.is_some() { OVER_HTTP } else { 0 });
         out.put_short_str(self.function);
         out.put_short_str(self.book_name);
         out.put_short_str(self.content_type);
+        if let Some(http) = &self.http {
+            http.write(out);
+        }
         body.put_shared(&self.input);
     }
 
@@ -230,22 +332,160 @@ impl Invoke<'_> {
     /// [`LogError::Malformed`].
     pub fn decode(body: &Bytes) -> Result<Invoke<'_>, LogError> {
         let mut reader = Reader::new(body);
+        let call = CallId(reader.array()?);
+        let attempt = reader.u32()?;
+        let deadline_ms = reader.u32()?;
+        let book = BookId(reader.u64()?);
+        let position = position(&mut reader)?;
+        let flags = reader.u8()?;
+        if flags & !(MORE_INPUT | OVER_HTTP) != 0 {
+            return malformed("unknown flags");
+        }
         Ok(Invoke {
-            call: CallId(reader.array()?),
-            attempt: reader.u32()?,
-            deadline_ms: reader.u32()?,
-            book: BookId(reader.u64()?),
-            position: position(&mut reader)?,
+            call,
+            attempt,
+            deadline_ms,
+            book,
+            position,
             function: reader.short_str()?,
             book_name: reader.short_str()?,
             content_type: reader.short_str()?,
+            http: if flags & OVER_HTTP != 0 { Some(Cow::Owned(HttpHead::read(&mut reader)?)) } else { None },
             input: reader.rest(),
+            more_input: flags & MORE_INPUT != 0,
         })
     }
 }
 
 const STATUS_OK: u8 = 0;
 const STATUS_ERROR: u8 = 1;
+
+/// The next piece of an attempt's input, with the `corr` of its [`Invoke`]. At most [`MAX_PIECE_BYTES`] at a time, and no
+/// more bytes in all than [`STREAM_WINDOW`] and the credit that the worker gave; what the Invoke brought does not count.
+/// Body: flags u8 (bit 0: the last piece), bytes rest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvokeInput {
+    /// Nothing follows.
+    pub last: bool,
+    /// May be empty.
+    pub bytes: Bytes,
+}
+
+impl Message for InvokeInput {
+    const KIND: u8 = INVOKE_INPUT;
+
+    fn write(&self, body: &mut BodyWriter<'_>) {
+        body.fields().put_u8(u8::from(self.last));
+        body.put_shared(&self.bytes);
+    }
+
+    fn decode(body: &Bytes) -> Result<InvokeInput, LogError> {
+        let mut reader = Reader::new(body);
+        let last = match reader.u8()? {
+            0 => false,
+            1 => true,
+            _ => return malformed("unknown flags"),
+        };
+        Ok(InvokeInput { last, bytes: reader.rest() })
+    }
+}
+
+/// The worker has taken so many bytes of an attempt's input and can be sent as many more. Body: bytes u32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InputCredit {
+    /// How many.
+    pub bytes: u32,
+}
+
+/// The engine has passed on so many bytes of an attempt's output and can be sent as many more. Body: bytes u32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutputCredit {
+    /// How many.
+    pub bytes: u32,
+}
+
+macro_rules! credit {
+    ($name:ident, $kind:expr) => {
+        impl Message for $name {
+            const KIND: u8 = $kind;
+
+            fn write(&self, body: &mut BodyWriter<'_>) {
+                body.fields().put_u32_le(self.bytes);
+            }
+
+            fn decode(body: &Bytes) -> Result<$name, LogError> {
+                let mut reader = Reader::new(body);
+                let bytes = reader.u32()?;
+                reader.finish()?;
+                Ok($name { bytes })
+            }
+        }
+    };
+}
+credit!(InputCredit, INPUT_CREDIT);
+credit!(OutputCredit, OUTPUT_CREDIT);
+
+/// Begins an attempt's output ahead of its [`InvokeDone`], once at most: for an output that comes piece by piece
+/// ([`OutputData`]), or that has a status and headers of HTTP. An attempt that has sent it is not tried again.
+///
+/// | offset | field | |
+/// |---|---|---|
+/// | 0 | status | u16: of HTTP, 100..=999; 0 = 200 |
+/// | 2 | content type | name, may be empty |
+/// | | headers | u16, how many; then each: name, value text |
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OutputHead {
+    /// Of HTTP; 0: 200.
+    pub status: u16,
+    /// Of the output; may be empty. The one in the InvokeDone does not count any more.
+    pub content_type: String,
+    /// Of an HTTP response.
+    pub headers: Vec<(String, String)>,
+}
+
+impl Message for OutputHead {
+    const KIND: u8 = OUTPUT_HEAD;
+
+    fn write(&self, body: &mut BodyWriter<'_>) {
+        let out = body.fields();
+        out.put_u16_le(self.status);
+        out.put_short_str(&self.content_type);
+        write_headers(out, &self.headers);
+    }
+
+    fn decode(body: &Bytes) -> Result<OutputHead, LogError> {
+        let mut reader = Reader::new(body);
+        let status = reader.u16()?;
+        if status != 0 && !(100..=999).contains(&status) {
+            return malformed("not a status of HTTP");
+        }
+        let content_type = reader.short_str()?.to_owned();
+        let headers = read_headers(&mut reader)?;
+        reader.finish()?;
+        Ok(OutputHead { status, content_type, headers })
+    }
+}
+
+/// The next piece of an attempt's output, behind its [`OutputHead`]: at most [`MAX_PIECE_BYTES`] at a time, and no more
+/// bytes in all than [`STREAM_WINDOW`] and the credit that the engine gave. What comes with the [`InvokeDone`] is the last
+/// piece. Body: bytes rest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutputData {
+    /// May be empty.
+    pub bytes: Bytes,
+}
+
+impl Message for OutputData {
+    const KIND: u8 = OUTPUT_DATA;
+
+    fn write(&self, body: &mut BodyWriter<'_>) {
+        body.put_shared(&self.bytes);
+    }
+
+    fn decode(body: &Bytes) -> Result<OutputData, LogError> {
+        Ok(OutputData { bytes: body.clone() })
+    }
+}
 
 /// An attempt has ended. Sent once for each [`Invoke`], with its `corr`.
 ///

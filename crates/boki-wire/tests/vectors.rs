@@ -209,20 +209,32 @@ fn other_vectors(out: &mut Vectors) {
         position: Position(Seq(44)),
         deadline: Some(Duration::from_secs(5)),
         detached: false,
+        priority: 7,
+        parent: 4_294_967_298,
         function: "checkout".into(),
         idempotency_key: Some("order-1".into()),
+        limit_key: Some("ada".into()),
         content_type: "application/json".into(),
         input: "{}".into(),
     };
     out.add(
         "Call",
-        json!({"book": 12, "position": 44, "deadline_ms": 5000, "detached": false, "function": "checkout", "key": "order-1", "content_type": "application/json", "input": "{}"}),
+        json!({"book": 12, "position": 44, "deadline_ms": 5000, "detached": false, "priority": 7, "parent": 4_294_967_298_u64, "function": "checkout", "key": "order-1", "limit_key": "ada", "content_type": "application/json", "input": "{}"}),
         &call,
     );
-    let detached = Call { deadline: None, detached: true, idempotency_key: None, content_type: String::new(), ..call };
+    let detached = Call {
+        deadline: None,
+        detached: true,
+        priority: 5,
+        parent: 0,
+        idempotency_key: None,
+        limit_key: None,
+        content_type: String::new(),
+        ..call
+    };
     out.add(
         "Call",
-        json!({"book": 12, "position": 44, "deadline_ms": 0, "detached": true, "function": "checkout", "key": null, "content_type": "", "input": "{}"}),
+        json!({"book": 12, "position": 44, "deadline_ms": 0, "detached": true, "priority": 5, "parent": 0, "function": "checkout", "key": null, "limit_key": null, "content_type": "", "input": "{}"}),
         &detached,
     );
     let id = CallId(*b"fedcba9876543210");

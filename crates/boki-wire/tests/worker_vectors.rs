@@ -31,6 +31,7 @@ fn vectors() -> Vec<Value> {
     let register = Register {
         worker: "shop".into(),
         process: "5f1c".into(),
+        version: "v3".into(),
         concurrency: 64,
         pid: 4711,
         functions: vec![
@@ -39,8 +40,15 @@ fn vectors() -> Vec<Value> {
                 description: "Holds a seat".into(),
                 max_attempts: 5,
                 timeout_ms: 30_000,
+                streams_input: true,
             },
-            FunctionSpec { name: "book".into(), description: String::new(), max_attempts: 0, timeout_ms: 0 },
+            FunctionSpec {
+                name: "book".into(),
+                description: String::new(),
+                max_attempts: 0,
+                timeout_ms: 0,
+                streams_input: false,
+            },
         ],
     };
     let call = CallId(*b"0123456789abcdef");
@@ -53,10 +61,27 @@ fn vectors() -> Vec<Value> {
         function: "hold",
         book_name: "orders",
         content_type: "application/json",
+        http: None,
         input: Bytes::from_static(b"{\"seat\":4}"),
+        more_input: false,
     };
     let invoke_body = body_of(|body| invoke.write(body));
     assert_eq!(Invoke::decode(&invoke_body).unwrap(), invoke);
+    let head = HttpHead {
+        method: "POST".into(),
+        path: "/seats/4".into(),
+        query: "row=7".into(),
+        headers: vec![("cookie".into(), "user=ada".into()), ("accept".into(), "*/*".into())],
+    };
+    let streamed = Invoke {
+        content_type: "",
+        http: Some(std::borrow::Cow::Borrowed(&head)),
+        input: Bytes::from_static(b"begin"),
+        more_input: true,
+        ..invoke
+    };
+    let streamed_body = body_of(|body| streamed.write(body));
+    assert_eq!(Invoke::decode(&streamed_body).unwrap(), streamed);
     let call_text = "30313233343536373839616263646566";
     let position = Position(Seq(43));
     let ok = Outcome::Ok { content_type: "application/json".into(), output: Bytes::from_static(b"true") };
@@ -65,9 +90,9 @@ fn vectors() -> Vec<Value> {
     vec![
         vector(
             "Register",
-            json!({"worker": "shop", "process": "5f1c", "concurrency": 64, "pid": 4711, "functions": [
-                {"name": "hold", "description": "Holds a seat", "max_attempts": 5, "timeout_ms": 30_000},
-                {"name": "book", "description": "", "max_attempts": 0, "timeout_ms": 0},
+            json!({"worker": "shop", "process": "5f1c", "version": "v3", "concurrency": 64, "pid": 4711, "functions": [
+                {"name": "hold", "description": "Holds a seat", "max_attempts": 5, "timeout_ms": 30_000, "streams_input": true},
+                {"name": "book", "description": "", "max_attempts": 0, "timeout_ms": 0, "streams_input": false},
             ]}),
             &register,
         ),
@@ -76,9 +101,38 @@ fn vectors() -> Vec<Value> {
             "message": "Invoke", "kind": INVOKE, "body": hex(&invoke_body),
             "fields": {
                 "call": call_text, "attempt": 2, "deadline_ms": 60_000, "book": 7, "position": 41,
-                "function": "hold", "book_name": "orders", "content_type": "application/json", "input": "{\"seat\":4}",
+                "function": "hold", "book_name": "orders", "content_type": "application/json",
+                "http": null, "input": "{\"seat\":4}", "more_input": false,
             },
         }),
+        json!({
+            "message": "Invoke", "kind": INVOKE, "body": hex(&streamed_body),
+            "fields": {
+                "call": call_text, "attempt": 2, "deadline_ms": 60_000, "book": 7, "position": 41,
+                "function": "hold", "book_name": "orders", "content_type": "",
+                "http": {"method": "POST", "path": "/seats/4", "query": "row=7",
+                    "headers": [["cookie", "user=ada"], ["accept", "*/*"]]},
+                "input": "begin", "more_input": true,
+            },
+        }),
+        vector(
+            "InvokeInput",
+            json!({"last": false, "bytes": "middle"}),
+            &InvokeInput { last: false, bytes: Bytes::from_static(b"middle") },
+        ),
+        vector("InvokeInput", json!({"last": true, "bytes": ""}), &InvokeInput { last: true, bytes: Bytes::new() }),
+        vector("InputCredit", json!({"bytes": 65_536}), &InputCredit { bytes: 65_536 }),
+        vector(
+            "OutputHead",
+            json!({"status": 201, "content_type": "text/plain", "headers": [["set-cookie", "seat=4"]]}),
+            &OutputHead {
+                status: 201,
+                content_type: "text/plain".into(),
+                headers: vec![("set-cookie".into(), "seat=4".into())],
+            },
+        ),
+        vector("OutputData", json!({"bytes": "part"}), &OutputData { bytes: Bytes::from_static(b"part") }),
+        vector("OutputCredit", json!({"bytes": 65_536}), &OutputCredit { bytes: 65_536 }),
         vector(
             "InvokeDone",
             json!({"position": 43, "ok": {"content_type": "application/json", "output": "true"}}),
@@ -132,6 +186,11 @@ fn decode_as_everything(body: &Bytes) {
     let _ = Registered::decode(body);
     let _ = Invoke::decode(body);
     let _ = InvokeDone::decode(body);
+    let _ = InvokeInput::decode(body);
+    let _ = InputCredit::decode(body);
+    let _ = OutputHead::decode(body);
+    let _ = OutputData::decode(body);
+    let _ = OutputCredit::decode(body);
     let _ = InvokeCancel::decode(body);
     let _ = WorkerLog::decode(body);
     let _ = Drain::decode(body);

@@ -97,10 +97,15 @@ impl Engine {
 }
 
 pub fn register(name: &str, concurrency: u32, functions: &[&str]) -> Register {
-    let spec =
-        |name: &&str| FunctionSpec { name: (*name).into(), description: String::new(), max_attempts: 0, timeout_ms: 0 };
+    let spec = |name: &&str| FunctionSpec {
+        name: (*name).into(),
+        description: String::new(),
+        max_attempts: 0,
+        timeout_ms: 0,
+        streams_input: false,
+    };
     let functions = functions.iter().map(spec).collect();
-    Register { worker: name.into(), process: String::new(), concurrency, pid: 0, functions }
+    Register { worker: name.into(), process: String::new(), version: String::new(), concurrency, pid: 0, functions }
 }
 
 /// The engine's end of a worker's connection, as a server has it.
