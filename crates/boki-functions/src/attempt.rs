@@ -110,6 +110,7 @@ impl Shared {
             Request { invocation, position, attempt, limit: plan.limit, on_record: plan.on_record, reply, started };
         let mut flushes = Flushes::default();
         let key = self.dispatch.lock().submit(request, Instant::now(), &mut flushes)?;
+        self.demand.note(flushes.edges);
         flushes.flush();
         let mut held = Held { shared: self, key, reason: Some(CancelReason::Caller) };
         let until = match (plan.limit, starts) {

@@ -4,9 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use boki_log::{BookId, Position};
+use boki_wire::calls::MAX_PRIORITY;
 use boki_wire::worker::{CallId, MAX_NAME_BYTES};
 use bytes::Bytes;
+use tokio::time::Instant;
 
+use crate::dispatch::AttemptKey;
 use crate::error::CallError;
 
 /// Asks for one run of a function.
@@ -28,7 +31,17 @@ pub struct Call {
     /// How long the caller waits (and, with [`send`](crate::Functions::send), how long the call may take
     /// in all). `None`: the function's timeout; a call that was sent waits as long as it takes.
     pub deadline: Option<Duration>,
+    /// The higher the sooner, 0 to [`MAX_PRIORITY`]; [`DEFAULT_PRIORITY`](boki_wire::calls::DEFAULT_PRIORITY) is the usual one.
+    pub priority: u8,
+    /// For whom it is: limits and fairness hold per such key.
+    pub limit_key: Option<Arc<str>>,
+    /// The attempt that calls, if a function does.
+    pub parent: Option<Parent>,
 }
+
+/// An attempt that calls another function. Of no use once it has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parent(pub(crate) AttemptKey);
 
 impl Call {
     /// That its names can travel.
@@ -46,6 +59,14 @@ impl Call {
         match self.idempotency_key.as_deref() {
             Some("") => return invalid("an idempotency key is never empty"),
             Some(key) if key.len() > MAX_KEY_BYTES => return invalid("an idempotency key has at most 1024 bytes"),
+            _ => {}
+        }
+        if self.priority > MAX_PRIORITY {
+            return invalid("a priority is 0 to 9");
+        }
+        match self.limit_key.as_deref() {
+            Some("") => return invalid("a limit key is never empty"),
+            Some(key) if key.len() > MAX_NAME_BYTES => return invalid("a limit key has at most 255 bytes"),
             _ => {}
         }
         if self.input.len() > payload_bytes {
@@ -118,6 +139,19 @@ pub struct FunctionInfo {
     pub max_attempts: u32,
 }
 
+/// How much of a function is asked for, and how much of it there is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Demand {
+    /// Its name.
+    pub function: Arc<str>,
+    /// Calls of it that wait for a place in a worker.
+    pub waiting: usize,
+    /// Calls of it that run.
+    pub running: usize,
+    /// How many calls the workers that offer it take at once; they may offer other functions too.
+    pub places: usize,
+}
+
 /// A worker that is connected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkerInfo {
@@ -133,6 +167,8 @@ pub struct WorkerInfo {
     pub running: u32,
     /// It takes no more calls.
     pub draining: bool,
+    /// Since when it has had no call; `None`: it has some.
+    pub idle_since: Option<Instant>,
     /// What it offers.
     pub functions: Vec<Arc<str>>,
 }

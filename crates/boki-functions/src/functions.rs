@@ -17,9 +17,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::attempt::Plan;
-use crate::call::{Call, CallReply, CallStatus, FunctionInfo, Sent, WorkerInfo};
+use crate::call::{Call, CallReply, CallStatus, Demand, FunctionInfo, Sent, WorkerInfo};
 use crate::config::FunctionsConfig;
 use crate::counters::{Counters, FunctionsStatus};
+use crate::demand::{DemandSignal, Edges};
 use crate::dispatch::{Dispatch, Flushes, Limit};
 use crate::error::CallError;
 use crate::ids::CallIds;
@@ -54,6 +55,7 @@ pub(crate) struct Shared {
     book_names: Mutex<HashMap<BookId, Arc<str>>>,
     /// While the engine stops: an attempt has ended.
     ended: Notify,
+    pub(crate) demand: DemandSignal,
     /// Counts workers that connect and workers that go.
     worker_changes: watch::Sender<u64>,
 }
@@ -79,6 +81,7 @@ impl Functions {
             ids: CallIds::new(),
             book_names: Mutex::default(),
             ended: Notify::new(),
+            demand: DemandSignal::new(),
             worker_changes: watch::Sender::new(0),
             config,
         }))
@@ -188,6 +191,21 @@ impl Functions {
     #[must_use]
     pub fn workers(&self) -> Vec<WorkerInfo> {
         self.0.dispatch.lock().workers()
+    }
+
+    /// Per function that is known: how much of it is asked for, and how much of it there is.
+    #[must_use]
+    pub fn demand(&self) -> Vec<Demand> {
+        self.0.dispatch.lock().demand()
+    }
+
+    /// Changes once when next a call begins to wait for a place in a worker (`waiting`), or a worker has finished
+    /// the last call that it had (`idle`). Ask before you look at [`Functions::demand`]: then nothing is missed.
+    #[must_use]
+    pub fn demand_changes(&self, waiting: bool, idle: bool) -> watch::Receiver<u64> {
+        let changes = self.0.demand.subscribe();
+        self.0.demand.want(Edges { waiting, idle });
+        changes
     }
 
     /// Changes whenever a worker has connected or is gone; ends with the functions.

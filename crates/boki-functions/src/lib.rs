@@ -20,6 +20,7 @@ mod backoff;
 mod call;
 mod config;
 mod counters;
+mod demand;
 mod dispatch;
 mod error;
 mod functions;
@@ -32,7 +33,7 @@ mod supervise;
 mod worker;
 
 pub use boki_wire::worker::CallId;
-pub use call::{Call, CallReply, CallStatus, FunctionInfo, Sent, WorkerInfo};
+pub use call::{Call, CallReply, CallStatus, Demand, FunctionInfo, Parent, Sent, WorkerInfo};
 pub use config::FunctionsConfig;
 pub use counters::{FunctionsStatus, LATENCY_BOUNDS_US, Latencies};
 pub use error::CallError;

@@ -10,6 +10,7 @@ use boki_wire::Message;
 use boki_wire::worker::{self, InvokeDone, Register, WorkerLog};
 use tokio::time::{Instant, sleep};
 
+use crate::call::Parent;
 use crate::counters::count;
 use crate::dispatch::{AttemptKey, Flushes, NewWorker, WorkerKey};
 use crate::error::CallError;
@@ -77,6 +78,14 @@ impl WorkerLink {
         &self.name
     }
 
+    /// The attempt that this worker names as the one that calls: one that runs on it. `None`: there is no such, or no
+    /// longer.
+    #[must_use]
+    pub fn parent(&self, corr: u64) -> Option<Parent> {
+        let key = AttemptKey::from_corr(corr);
+        (corr != 0 && self.shared.dispatch.lock().runs_on(key, self.key)).then_some(Parent(key))
+    }
+
     /// A frame has arrived. What follows from it for this worker is in its outbox when this returns, and
     /// still has to be written: by the connection's task, if that is who calls.
     ///
@@ -105,6 +114,7 @@ impl WorkerLink {
                 if !self.shared.dispatch.lock().answer(self.key, key, done, now, &mut flushes) {
                     count(&self.shared.counters.stray_answers);
                 }
+                self.shared.demand.note(flushes.edges);
                 self.shared.note_idle();
                 Ok(())
             }

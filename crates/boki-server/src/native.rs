@@ -365,6 +365,9 @@ impl<'a> Peer<'a> {
             position: call.position,
             idempotency_key: call.idempotency_key.map(Into::into),
             deadline: call.deadline,
+            priority: call.priority,
+            limit_key: call.limit_key.map(Into::into),
+            parent: self.worker.as_ref().and_then(|worker| worker.parent(call.parent)),
         };
         Ok(if detached {
             self.answer_later(corr, async move {

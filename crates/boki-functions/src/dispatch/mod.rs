@@ -25,6 +25,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::config::FunctionsConfig;
+use crate::demand::Edges;
 use crate::error::CallError;
 use crate::link::{Invocation, Link};
 
@@ -128,6 +129,8 @@ struct Worker {
     concurrency: u32,
     running: u32,
     draining: bool,
+    /// Since when it has had no call.
+    idle_since: Instant,
     functions: Vec<FunctionKey>,
 }
 
@@ -151,6 +154,7 @@ pub(crate) struct Flushes {
     /// Most often there is one: it costs no allocation.
     first: Option<(WorkerKey, Link)>,
     more: Vec<(WorkerKey, Link)>,
+    pub(crate) edges: Edges,
 }
 
 impl Flushes {
@@ -279,6 +283,7 @@ impl Dispatch {
         if let Some(worker) = worker {
             self.assign(attempt, worker, now, flushes);
         } else if let Some(function) = self.functions.get_mut(function_key) {
+            flushes.edges.waiting = true;
             function.queued += 1;
             self.queued += 1;
             self.queued_bytes += input_bytes;
@@ -388,6 +393,11 @@ impl Dispatch {
         }
     }
 
+    /// Whether an attempt runs on this worker, and somebody waits for its end.
+    pub(crate) fn runs_on(&self, key: AttemptKey, worker: WorkerKey) -> bool {
+        self.attempts.get(key).is_some_and(|attempt| attempt.worker == Some(worker) && attempt.request.is_some())
+    }
+
     /// A worker's answer to an attempt. `false`: nobody waits for it (late, given twice, or never asked).
     pub(crate) fn answer(
         &mut self,
@@ -405,6 +415,10 @@ impl Dispatch {
             worker.running -= 1;
         }
         self.fill(worker_key, now, flushes);
+        if let Some(worker) = self.workers.get_mut(worker_key).filter(|worker| worker.running == 0) {
+            worker.idle_since = now;
+            flushes.edges.idle = true;
+        }
         waited_for
     }
 

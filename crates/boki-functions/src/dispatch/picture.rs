@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Dispatch, Worker, WorkerKey};
-use crate::call::{FunctionInfo, WorkerInfo};
+use super::{Dispatch, Function, Worker, WorkerKey};
+use crate::call::{Demand, FunctionInfo, WorkerInfo};
 
 impl Dispatch {
     /// Every function that a worker offers, or did until a moment ago.
@@ -24,6 +24,21 @@ impl Dispatch {
             .collect()
     }
 
+    /// How much of each function is asked for, and how much of it there is.
+    pub(crate) fn demand(&self) -> Vec<Demand> {
+        let places = |function: &Function| {
+            let workers = function.workers.iter().filter_map(|key| self.workers.get(*key));
+            workers.map(|worker| worker.concurrency as usize).sum()
+        };
+        let demand = |function: &Function| Demand {
+            function: Arc::clone(&function.name),
+            waiting: function.queued,
+            running: function.running,
+            places: places(function),
+        };
+        self.by_name.values().filter_map(|key| self.functions.get(*key)).map(demand).collect()
+    }
+
     /// Every worker that is connected.
     pub(crate) fn workers(&self) -> Vec<WorkerInfo> {
         let info = |(key, worker): (WorkerKey, &Worker)| WorkerInfo {
@@ -33,6 +48,7 @@ impl Dispatch {
             concurrency: worker.concurrency,
             running: worker.running,
             draining: worker.draining,
+            idle_since: (worker.running == 0).then_some(worker.idle_since),
             functions: worker
                 .functions
                 .iter()

@@ -64,6 +64,7 @@ impl Dispatch {
             concurrency: worker.concurrency.max(1),
             running: 0,
             draining: false,
+            idle_since: now,
             functions: functions.clone(),
         });
         for function in functions {

@@ -11,6 +11,7 @@ use boki_log::{BookId, Position, Seq};
 use boki_net::{Close, Config, Connection, Frame, FrameSink, Outbox};
 use boki_node::{Node, NodeConfig};
 use boki_wire::Message;
+use boki_wire::calls::DEFAULT_PRIORITY;
 use boki_wire::error::ErrorReply;
 use boki_wire::worker::*;
 use bytes::Bytes;
@@ -68,6 +69,9 @@ impl Engine {
             position: Position::START,
             idempotency_key: None,
             deadline: Some(LONG),
+            priority: DEFAULT_PRIORITY,
+            limit_key: None,
+            parent: None,
         }
     }
 

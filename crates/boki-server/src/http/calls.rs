@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use boki_functions::{Call, CallError, CallId, CallReply};
 use boki_log::Position;
+use boki_wire::calls::{DEFAULT_PRIORITY, MAX_PRIORITY};
 use boki_wire::worker::Level;
 use hyper::header::{CONTENT_TYPE, HeaderValue, LOCATION};
 use hyper::http::request::Parts;
@@ -110,6 +111,8 @@ pub(crate) struct FunctionJson {
         ("Boki-Book" = Option<String>, Header, description = "The book it works in; `default` unless given"),
         ("Boki-Position" = Option<u64>, Header, description = "Position of the session"),
         ("Boki-Timeout" = Option<String>, Header, description = "How long to wait for the result: 30s"),
+        ("Boki-Priority" = Option<u8>, Header, description = "0 to 9, the higher the sooner; 5 unless given"),
+        ("Boki-Limit-Key" = Option<String>, Header, description = "For whom it is: limits and fairness hold per such key"),
     ),
     request_body(content((serde_json::Value = "application/json"), (RawBytes = "application/octet-stream"))),
     responses(
@@ -152,6 +155,8 @@ pub(crate) async fn call(
         ("Boki-Book" = Option<String>, Header, description = "The book it works in; `default` unless given"),
         ("Boki-Position" = Option<u64>, Header, description = "Position of the session"),
         ("Boki-Timeout" = Option<String>, Header, description = "How long it may take in all; no limit unless given"),
+        ("Boki-Priority" = Option<u8>, Header, description = "0 to 9, the higher the sooner; 5 unless given"),
+        ("Boki-Limit-Key" = Option<String>, Header, description = "For whom it is: limits and fairness hold per such key"),
     ),
     request_body(content((serde_json::Value = "application/json"), (RawBytes = "application/octet-stream"))),
     responses((status = 202, description = "It is on record", body = SentJson))
@@ -194,6 +199,13 @@ async fn call_of(app: &App, function: &str, book: &str, parts: &Parts, body: Bod
             _ => return Err(Problem::invalid_header("Boki-Timeout", "a duration with a unit, such as 30s")),
         },
     };
+    let priority = match text_header(headers, "boki-priority")? {
+        None => DEFAULT_PRIORITY,
+        Some(text) => match text.parse() {
+            Ok(priority) if priority <= MAX_PRIORITY => priority,
+            _ => return Err(Problem::invalid_header("Boki-Priority", "a number from 0 to 9")),
+        },
+    };
     let content_type = match &*media_type(headers) {
         "" | "application/x-www-form-urlencoded" => JSON,
         _ => text_header(headers, "content-type")?.unwrap_or(JSON),
@@ -205,6 +217,9 @@ async fn call_of(app: &App, function: &str, book: &str, parts: &Parts, body: Bod
         position: position_of(headers)?,
         idempotency_key: text_header(headers, "idempotency-key")?.map(Arc::from),
         deadline,
+        priority,
+        limit_key: text_header(headers, "boki-limit-key")?.map(Arc::from),
+        parent: None,
         input: read_body(body, app.body_limit).await?,
     })
 }

@@ -97,7 +97,9 @@ async fn headers_that_are_not_allowed() {
     }
     let answer = running.send("POST", RECORDS, &[JSON, ("boki-tags", "x")], r#"{"data":1}"#).await;
     answer.is_problem(400, "BK0505");
-    running.send("POST", "/call/f", &[("boki-timeout", "5")], "").await.is_problem(400, "BK0505");
+    for header in [("boki-timeout", "5"), ("boki-priority", "10"), ("boki-priority", "high")] {
+        running.send("POST", "/call/f", &[header], "").await.is_problem(400, "BK0505");
+    }
 }
 
 #[tokio::test]
