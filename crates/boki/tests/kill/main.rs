@@ -13,7 +13,8 @@
 
 mod clients;
 mod ledger;
-mod server;
+#[path = "../support/server_process.rs"]
+mod server_process;
 mod verify;
 
 use std::time::Duration;
@@ -23,8 +24,22 @@ use fastrand::Rng;
 
 use crate::clients::{Does, start_clients};
 use crate::ledger::Ledger;
-use crate::server::ServerProcess;
+use crate::server_process::ServerProcess;
 use crate::verify::Verifier;
+
+/// Small segments, so that they fill and are removed within the test.
+const CONFIG: &str = r#"
+[telemetry]
+level = "warn"
+
+[limits]
+record = "256KiB"
+batch = "1MiB"
+
+[log]
+segment = "2MiB"
+cache = "256KiB"
+"#;
 
 fn setting(name: &str, default: u64) -> u64 {
     match std::env::var(name) {
@@ -72,7 +87,7 @@ async fn what_was_acknowledged_survives_every_kill_9() {
     clients.extend([Does::Lock; 2]);
     clients.push(Does::Scratch);
     let home = tempfile::tempdir().unwrap();
-    let mut server = ServerProcess::start(home.path()).await;
+    let mut server = ServerProcess::start(home.path(), CONFIG).await;
     let kills = setting("BOKI_KILLS", 20);
     let verifier = kill_again_and_again(&mut server, &clients, kills, setting("BOKI_SEED", 1)).await;
     assert!(verifier.saw_everything_happen(), "the load did not do all it should: {}", verifier.summary());
@@ -83,7 +98,7 @@ async fn what_was_acknowledged_survives_every_kill_9() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_trimmed_stays_gone_and_its_files_are_removed_whatever_is_killed() {
     let home = tempfile::tempdir().unwrap();
-    let mut server = ServerProcess::start(home.path()).await;
+    let mut server = ServerProcess::start(home.path(), CONFIG).await;
     let kills = setting("BOKI_KILLS", 20);
     kill_again_and_again(&mut server, &[Does::Scratch; 4], kills, setting("BOKI_SEED", 1)).await;
     server.kill().await;

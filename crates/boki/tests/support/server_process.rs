@@ -1,4 +1,7 @@
-//! The server process.
+//! A server process that a test starts, kills and starts again.
+//!
+//! Every test that needs one includes this file: not all use all of it.
+#![allow(dead_code)]
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
@@ -7,20 +10,6 @@ use std::process::{Child, Command, Stdio};
 
 use tokio::net::TcpStream;
 
-/// Small segments, so that they fill and are removed within the test.
-const CONFIG: &str = r#"
-[telemetry]
-level = "warn"
-
-[limits]
-record = "256KiB"
-batch = "1MiB"
-
-[log]
-segment = "2MiB"
-cache = "256KiB"
-"#;
-
 pub(crate) struct ServerProcess {
     home: PathBuf,
     port: u16,
@@ -28,9 +17,10 @@ pub(crate) struct ServerProcess {
 }
 
 impl ServerProcess {
-    pub(crate) async fn start(home: &Path) -> ServerProcess {
+    /// With this `boki.toml`, in an empty folder.
+    pub(crate) async fn start(home: &Path, config: &str) -> ServerProcess {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        std::fs::write(home.join("boki.toml"), CONFIG).unwrap();
+        std::fs::write(home.join("boki.toml"), config).unwrap();
         let mut server = ServerProcess { home: home.to_owned(), port, child: None };
         server.start_again().await;
         server
@@ -51,6 +41,11 @@ impl ServerProcess {
 
     pub(crate) fn unix(&self) -> String {
         format!("unix:{}", self.home.join("data/boki.sock").display())
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
     }
 
     fn spawn(&self) -> Child {
