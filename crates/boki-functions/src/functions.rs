@@ -69,10 +69,10 @@ impl Functions {
     pub fn new(node: Node, config: FunctionsConfig) -> Functions {
         let config = Arc::new(config);
         Functions(Arc::new(Shared {
+            logs: Logs::new(config.log_lines, node.clock().clone()),
             node,
             dispatch: Mutex::new(Dispatch::new(Arc::clone(&config))),
             counters: Counters::default(),
-            logs: Logs::new(config.log_lines),
             records: Records::default(),
             processes: Processes::default(),
             runtime: Handle::current(),

@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
+use boki_node::Clock;
 use boki_wire::worker::{CallId, Level};
 use parking_lot::Mutex;
 
@@ -29,12 +29,13 @@ pub struct LogLine {
 #[derive(Debug)]
 pub(crate) struct Logs {
     capacity: usize,
+    clock: Clock,
     lines: Mutex<VecDeque<LogLine>>,
 }
 
 impl Logs {
-    pub(crate) fn new(capacity: usize) -> Logs {
-        Logs { capacity, lines: Mutex::default() }
+    pub(crate) fn new(capacity: usize, clock: Clock) -> Logs {
+        Logs { capacity, clock, lines: Mutex::default() }
     }
 
     /// Keeps a line, and hands it on to the log of the process.
@@ -44,7 +45,8 @@ impl Logs {
         if self.capacity == 0 {
             return;
         }
-        let line = LogLine { time_us: now_us(), worker: Arc::clone(worker), call, level, line: line.into() };
+        let line =
+            LogLine { time_us: self.clock.wall_us(), worker: Arc::clone(worker), call, level, line: line.into() };
         let mut lines = self.lines.lock();
         if lines.len() >= self.capacity {
             lines.pop_front();
@@ -67,10 +69,4 @@ fn trace(worker: &str, call: Option<CallId>, level: Level, line: &str) {
         Level::Debug => tracing::debug!(target: "worker", worker, call, "{line}"),
         Level::Trace => tracing::trace!(target: "worker", worker, call, "{line}"),
     }
-}
-
-/// The wall clock, microseconds since 1970.
-pub(crate) fn now_us() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }

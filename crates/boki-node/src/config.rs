@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use boki_log::Limits;
 use boki_log::machine::Damage;
 
+use crate::clock::Clock;
+
 /// What an acknowledged append survives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Durability {
@@ -28,6 +30,8 @@ pub struct NodeConfig {
     pub segment_bytes: u64,
     /// Memory for recent records, in bytes.
     pub cache_bytes: usize,
+    /// What tells it the time.
+    pub clock: Clock,
 }
 
 impl NodeConfig {
@@ -40,6 +44,7 @@ impl NodeConfig {
             limits: Limits::default(),
             segment_bytes: 64 << 20,
             cache_bytes: 64 << 20,
+            clock: Clock::system(),
         }
     }
 }

@@ -18,6 +18,7 @@ mod status;
 
 pub use boki_log::engine::OpId;
 pub use catalog::Book;
+pub use clock::Clock;
 pub use config::{Durability, NodeConfig, OpenError};
 pub use node::Node;
 pub use reply::ReplySink;

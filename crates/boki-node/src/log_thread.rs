@@ -12,7 +12,6 @@ use boki_log::storage::FramePlace;
 use boki_log::{NodeId, Term};
 use parking_lot::MutexGuard;
 
-use crate::clock::{Clock, wall_us};
 use crate::config::{Durability, NodeConfig, OpenError};
 use crate::node::{Shared, Sleep, State};
 use crate::reclaim::{self, CHECKPOINT};
@@ -27,14 +26,12 @@ pub(crate) struct Opened {
     pub(crate) machine: Machine,
     pub(crate) journal: Journal<RealVfs>,
     pub(crate) directory: DataDir,
-    pub(crate) clock: Clock,
     pub(crate) checkpoint_bytes: u64,
 }
 
 /// Opens the data directory and reads back what is in it.
 pub(crate) fn open(config: &NodeConfig) -> Result<Opened, OpenError> {
     let directory = DataDir::open(&config.data)?;
-    let clock = Clock::new();
     let node = NodeId(directory.meta().node);
     let term = Term(directory.meta().term);
     let mut machine = Machine::new(MachineConfig::alone(node, term, config.limits.clone(), config.cache_bytes));
@@ -65,8 +62,8 @@ pub(crate) fn open(config: &NodeConfig) -> Result<Opened, OpenError> {
     if let Some(torn) = journal.torn_tail() {
         tracing::info!(?torn, "the remains of an interrupted write were cut off; nothing acknowledged was in it");
     }
-    machine.start(clock.now_us()).map_err(OpenError::Checkpoint)?;
-    Ok(Opened { machine, journal, directory, clock, checkpoint_bytes })
+    machine.start(config.clock.now_us()).map_err(OpenError::Checkpoint)?;
+    Ok(Opened { machine, journal, directory, checkpoint_bytes })
 }
 
 /// Starts the log thread.
@@ -112,13 +109,13 @@ impl LogThread {
                 self.remove(&segments);
                 state = shared.state.lock();
             }
-            let now_us = shared.clock.now_us();
+            let now_us = shared.config.clock.now_us();
             if state.machine.next_timer().is_some_and(|at| at <= now_us) {
                 state.machine.tick(now_us);
                 shared.settle(state);
                 state = shared.state.lock();
             }
-            let frames = state.machine.take_writes(now_us, wall_us(), GROUP_BYTES);
+            let frames = state.machine.take_writes(now_us, shared.config.clock.wall_us(), GROUP_BYTES);
             if !frames.is_empty() {
                 return Some(frames);
             }
@@ -135,7 +132,7 @@ impl LogThread {
         self.locations.clear();
         let result = self.journal.write(&frames, &mut self.locations);
         let shared = Arc::clone(&self.shared);
-        let now_us = shared.clock.now_us();
+        let now_us = shared.config.clock.now_us();
         let mut state = shared.state.lock();
         match result {
             Ok(()) => {
@@ -197,10 +194,11 @@ impl LogThread {
 fn sleep(shared: &Shared, state: &mut MutexGuard<'_, State>) {
     let until_us = state.machine.next_timer();
     state.asleep = Some(Sleep { until_us });
-    match until_us {
+    // Whoever moves a virtual clock wakes the thread.
+    match until_us.and_then(|at_us| shared.config.clock.instant(at_us)) {
         None => shared.wake.wait(state),
-        Some(at_us) => {
-            shared.wake.wait_until(state, shared.clock.instant(at_us));
+        Some(until) => {
+            shared.wake.wait_until(state, until);
         }
     }
     state.asleep = None;

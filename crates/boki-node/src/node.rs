@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use boki_disk::vfs::RealVfs;
 use boki_disk::{JournalReader, ReadError};
@@ -36,7 +37,6 @@ pub struct Node {
 /// What the callers' threads and the log thread share.
 pub(crate) struct Shared {
     pub(crate) config: NodeConfig,
-    pub(crate) clock: Clock,
     pub(crate) reader: JournalReader<RealVfs>,
     pub(crate) state: Mutex<State>,
     /// Wakes the log thread.
@@ -103,7 +103,6 @@ impl Node {
     pub fn open(config: NodeConfig) -> Result<Node, OpenError> {
         let opened = log_thread::open(&config)?;
         let shared = Arc::new(Shared {
-            clock: opened.clock,
             reader: opened.journal.reader(),
             state: Mutex::new(State {
                 machine: opened.machine,
@@ -132,7 +131,7 @@ impl Node {
     /// Starts an operation; its result goes to `sink` under `corr`. A read that need not wait is answered before this
     /// returns.
     pub fn submit(&self, op: Op, sink: &Arc<dyn ReplySink>, corr: u64) -> OpId {
-        let now_us = self.shared.clock.now_us();
+        let now_us = self.shared.config.clock.now_us();
         let mut state = self.shared.state.lock();
         let (id, refused) = state.submit(now_us, op, sink, corr);
         self.shared.settle(state);
@@ -148,7 +147,7 @@ impl Node {
     pub fn submit_all(&self, ops: &mut Vec<(u64, Op)>, sink: &Arc<dyn ReplySink>) {
         let mut ops = ops.drain(..).peekable();
         while ops.peek().is_some() {
-            let now_us = self.shared.clock.now_us();
+            let now_us = self.shared.config.clock.now_us();
             let mut refusals = Vec::new();
             let mut state = self.shared.state.lock();
             for (corr, op) in ops.by_ref().take(OPS_PER_LOCK) {
@@ -238,6 +237,30 @@ impl Node {
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.shared.config.limits
+    }
+
+    /// The time of day by the node's clock, as its records show it: microseconds since 1970.
+    #[must_use]
+    pub fn now_us(&self) -> u64 {
+        self.shared.config.clock.wall_us()
+    }
+
+    /// What tells the node the time.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.shared.config.clock
+    }
+
+    /// Moves a virtual clock on, and ends the waits that are over by then. `false`: the clock is the system's.
+    #[must_use]
+    pub fn advance(&self, by: Duration) -> bool {
+        let moved = self.shared.config.clock.advance(by);
+        if moved {
+            // The log thread looks at the clock when it wakes.
+            self.shared.state.lock().asleep = None;
+            self.shared.wake.notify_one();
+        }
+        moved
     }
 
     /// A picture of the node now.
@@ -369,7 +392,7 @@ impl Shared {
     fn begin_stop(&self) {
         let mut state = self.state.lock();
         state.stopping = true;
-        state.machine.shut_down(self.clock.now_us());
+        state.machine.shut_down(self.config.clock.now_us());
         self.settle(state);
         self.wake.notify_one();
     }

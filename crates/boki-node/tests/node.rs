@@ -6,7 +6,7 @@ use std::time::Duration;
 use boki_log::batch::{Condition, ReservedTags};
 use boki_log::op::{Ack, Append, Consistency, Direction, Read, Tail};
 use boki_log::{AppendId, BatchBuilder, BookId, Limits, LogError, Position, Seq, Tag};
-use boki_node::{Node, NodeConfig, OpenError};
+use boki_node::{Clock, Node, NodeConfig, OpenError};
 
 fn open(path: &std::path::Path) -> Node {
     Node::open(NodeConfig::new(path)).unwrap()
@@ -208,4 +208,41 @@ async fn a_record_that_rots_on_disk_is_named_and_never_served() {
     std::fs::write(&segment, bytes).unwrap();
     let failed = node.read(read(book, Some("t"), Consistency::Linearizable)).await;
     assert!(matches!(failed, Err(LogError::ReadFailed { .. })), "{failed:?}");
+}
+
+#[tokio::test]
+async fn a_virtual_clock_dates_the_records_and_ends_the_waits_and_moves_only_when_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let start_us = 1_700_000_000_000_000;
+    let clock = Clock::virtual_from(start_us);
+    let node = Node::open(NodeConfig { clock: clock.clone(), ..NodeConfig::new(folder.path()) }).unwrap();
+    let book = node.create_book("b").await.unwrap().id;
+    let waits = Read {
+        from: Seq(1),
+        wait: Some(Duration::from_secs(3600)),
+        ..read(book, Some("none"), Consistency::Linearizable)
+    };
+    let waiting = tokio::spawn({
+        let node = node.clone();
+        async move { node.read(waits).await }
+    });
+    while node.status().waiting == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert!(node.advance(Duration::from_secs(3599)));
+    // An append is answered by the thread that would have ended the wait.
+    node.append(record(book, "t", "early")).await.unwrap();
+    assert_eq!(node.status().waiting, 1);
+    assert!(node.advance(Duration::from_secs(1)));
+    assert!(waiting.await.unwrap().unwrap().records.is_empty());
+    node.append(record(book, "t", "late")).await.unwrap();
+    let found = node.read(read(book, Some("t"), Consistency::Linearizable)).await.unwrap().records;
+    let times: Vec<u64> = found.iter().map(|record| record.time_us - start_us).collect();
+    assert_eq!(times, [3_599_000_000, 3_600_000_000]);
+    assert_eq!(node.now_us(), start_us + 3_600_000_000);
+    node.shutdown().await;
+
+    let other = tempfile::tempdir().unwrap();
+    let real = Node::open(NodeConfig::new(other.path())).unwrap();
+    assert!(!real.advance(Duration::from_secs(1)), "nobody moves the system's clock");
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use boki_functions::{CallError, Functions, FunctionsConfig, WorkerCommand};
 use boki_log::LogError;
-use boki_node::{Node, NodeConfig, OpenError};
+use boki_node::{Clock, Node, NodeConfig, OpenError};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -122,7 +122,7 @@ impl Server {
         let listener = TcpListener::bind(address).await.map_err(listen)?;
         let local_addr = listener.local_addr().map_err(listen)?;
 
-        let node = open_node(&config).await?;
+        let node = open_node(&config, Clock::system()).await?;
         let prepared = prepare(&config, &node).await;
         let (functions, socket) = match prepared {
             Ok(prepared) => prepared,
@@ -249,7 +249,7 @@ impl std::fmt::Debug for Server {
     }
 }
 
-async fn open_node(config: &Config) -> Result<Node, StartError> {
+async fn open_node(config: &Config, clock: Clock) -> Result<Node, StartError> {
     let data = config.server.data.clone();
     let node_config = NodeConfig {
         data: data.clone(),
@@ -257,6 +257,7 @@ async fn open_node(config: &Config) -> Result<Node, StartError> {
         limits: config.limits.log(),
         segment_bytes: config.log.segment.0,
         cache_bytes: config.log.cache.bytes(),
+        clock,
     };
     match tokio::task::spawn_blocking(move || Node::open(node_config)).await {
         Ok(Ok(node)) => Ok(node),

@@ -8,7 +8,6 @@ use boki_log::{BookId, LogError, Seq};
 use super::entry;
 use super::ledger::Ticket;
 use crate::functions::Shared;
-use crate::logs::now_us;
 
 /// Calls looked at in one go.
 const PAGE: u32 = 256;
@@ -16,7 +15,7 @@ const PAGE: u32 = 256;
 impl Shared {
     /// A call's end has been recorded.
     pub(super) fn note_end(&self, book: BookId) {
-        self.records.ledgers.note_end(book, now_us());
+        self.records.ledgers.note_end(book, self.node.now_us());
     }
 
     /// A call is over, and nothing is kept for it in memory any more.
@@ -81,6 +80,6 @@ impl Shared {
     /// Calls that ended at this time or before are not kept.
     fn expired_us(&self) -> u64 {
         let retention_us = u64::try_from(self.config.retention.as_micros()).unwrap_or(u64::MAX);
-        now_us().saturating_sub(retention_us)
+        self.node.now_us().saturating_sub(retention_us)
     }
 }

@@ -22,7 +22,6 @@ use crate::error::CallError;
 use crate::functions::Shared;
 use crate::ids;
 use crate::link::Invocation;
-use crate::logs::now_us;
 
 /// A call on record that this engine runs.
 pub(super) struct Run {
@@ -282,7 +281,7 @@ impl Shared {
                     count(&self.counters.recorded);
                     let seq = appended.seq.unwrap_or_default();
                     self.records.ledgers.accepted(ticket, seq);
-                    let on_record = OnRecord { seq, time_us: now_us(), accepted };
+                    let on_record = OnRecord { seq, time_us: self.node.now_us(), accepted };
                     return Ok(Acceptance::Run { on_record, position: appended.position });
                 }
                 Err(LogError::ConditionFailed { .. }) => {}
@@ -316,7 +315,7 @@ impl Shared {
             0 => Limit::OnceRunning,
             deadline_ms => {
                 let end_us = on_record.time_us.saturating_add(deadline_ms.saturating_mul(1000));
-                Limit::Until(Instant::now() + Duration::from_micros(end_us.saturating_sub(now_us())))
+                Limit::Until(Instant::now() + Duration::from_micros(end_us.saturating_sub(self.node.now_us())))
             }
         };
         let invocation = Arc::new(Invocation {
