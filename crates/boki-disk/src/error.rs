@@ -178,6 +178,12 @@ pub enum RemoveError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BlobError {
+    /// There is no room for it. Nothing is left of it.
+    #[error("the disk is full: {name} cannot be written")]
+    Full {
+        /// The file, relative to the data directory.
+        name: String,
+    },
     /// The file is not what was written.
     #[error("{name} is damaged: {what}")]
     Damaged {

@@ -9,6 +9,7 @@
 //! <data>/LOCK                        held while the directory is open
 //! <data>/meta                        blob: directory id, node, term
 //! <data>/<name>                      blobs of the caller's
+//! <data>/blob/<name>                 blobs of the caller's that are too large for memory
 //! <data>/seg/0000000000000001.log    segments of the journal
 //! <data>/seg/0000000000000002.new    the next segment, being filled with zeros; never needed
 //! <data>/seg/removed                 blob: which segments were removed on purpose
@@ -34,6 +35,7 @@ mod recovery;
 mod removed;
 mod scan;
 mod segment;
+mod store;
 pub mod vfs;
 mod zeros;
 
@@ -44,3 +46,4 @@ pub use frame::{BLOCK_BYTES, FRAME_HEADER_BYTES};
 pub use journal::{Frame, Journal, JournalConfig, Location, SegmentInfo};
 pub use reader::JournalReader;
 pub use recovery::{FrameRef, TornTail};
+pub use store::{BlobName, BlobReader, BlobStore, BlobWriter, InvalidBlobName, PIECE_BYTES};
