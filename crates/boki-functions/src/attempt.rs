@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use boki_log::Position;
 use boki_wire::worker::{CancelReason, InvokeDone, Outcome};
+use bytes::Bytes;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
@@ -48,7 +49,7 @@ impl Shared {
     ///
     /// # Cancel-safety
     /// Dropping the future gives the call up; its worker is told.
-    pub(crate) async fn drive(&self, invocation: &Arc<Invocation>, plan: Plan) -> Result<CallReply, CallError> {
+    pub(crate) async fn drive(&self, invocation: &Arc<Invocation>, plan: Plan) -> Result<CallReply<Bytes>, CallError> {
         let function = &invocation.function;
         let mut seen = plan.position;
         let mut attempts = 1;

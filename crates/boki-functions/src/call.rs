@@ -5,22 +5,25 @@ use std::time::Duration;
 
 use boki_log::{BookId, Position};
 use boki_wire::calls::MAX_PRIORITY;
-use boki_wire::worker::{CallId, MAX_NAME_BYTES};
+use boki_wire::worker::{CallId, HttpHead, MAX_NAME_BYTES};
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use crate::body::Body;
 use crate::dispatch::AttemptKey;
 use crate::error::CallError;
 
-/// Asks for one run of a function.
+/// Asks for one run of a function. Its argument is a `B`: a [`Body`], or [`Bytes`] if it is there as a whole.
 #[derive(Clone, Debug)]
-pub struct Call {
+pub struct Call<B = Body> {
     /// Which function.
     pub function: Arc<str>,
     /// Its argument.
-    pub input: Bytes,
+    pub input: B,
     /// Of the input; may be empty.
     pub content_type: Arc<str>,
+    /// The HTTP request that it came by. A call on record runs without.
+    pub http: Option<HttpHead>,
     /// The book that the function works in; the record of the call is kept there too, if there is one.
     pub book: BookId,
     /// What the caller has seen of that book.
@@ -43,9 +46,42 @@ pub struct Call {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Parent(pub(crate) AttemptKey);
 
-impl Call {
+impl<B> Call<B> {
+    /// The same call with another argument.
+    pub(crate) fn with_input<C>(self, input: C) -> (Call<C>, B) {
+        let Call {
+            function,
+            input: old,
+            content_type,
+            http,
+            book,
+            position,
+            idempotency_key,
+            deadline,
+            priority,
+            limit_key,
+            parent,
+        } = self;
+        (
+            Call {
+                function,
+                input,
+                content_type,
+                http,
+                book,
+                position,
+                idempotency_key,
+                deadline,
+                priority,
+                limit_key,
+                parent,
+            },
+            old,
+        )
+    }
+
     /// That its names can travel.
-    pub(crate) fn check(&self, payload_bytes: usize) -> Result<(), CallError> {
+    pub(crate) fn check(&self) -> Result<(), CallError> {
         let invalid = |reason| Err(CallError::InvalidCall { reason });
         if self.function.is_empty() {
             return invalid("the name of the function is empty");
@@ -69,33 +105,54 @@ impl Call {
             Some(key) if key.len() > MAX_NAME_BYTES => return invalid("a limit key has at most 255 bytes"),
             _ => {}
         }
-        if self.input.len() > payload_bytes {
-            return Err(CallError::PayloadTooLarge {
-                what: "input",
-                actual: self.input.len() as u64,
-                limit: payload_bytes as u64,
-            });
-        }
         Ok(())
+    }
+}
+
+impl Call {
+    /// The same with its whole input, of at most `limit` bytes.
+    pub(crate) async fn whole(self, limit: usize) -> Result<Call<Bytes>, CallError> {
+        let (call, input) = self.with_input(Bytes::new());
+        let input = input.gather(limit).await.map_err(|error| error.of("input"))?;
+        Ok(Call { input, ..call })
     }
 }
 
 /// Longest idempotency key, in bytes.
 const MAX_KEY_BYTES: usize = 1024;
 
-/// A call's result.
+/// A call's result. Its output is a `B`: a [`Body`], or [`Bytes`] if it is there as a whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CallReply {
+pub struct CallReply<B = Body> {
     /// The call.
     pub id: CallId,
     /// What the function returned.
-    pub output: Bytes,
+    pub output: B,
     /// Of the output; may be empty.
     pub content_type: Arc<str>,
     /// What the caller has seen now: its own position or the function's, whichever is larger.
     pub position: Position,
     /// How many attempts it took.
     pub attempts: u32,
+}
+
+impl CallReply {
+    /// The same with its whole output, of at most `limit` bytes.
+    ///
+    /// # Errors
+    /// Whatever ended the output before it was complete.
+    pub async fn whole(self, limit: usize) -> Result<CallReply<Bytes>, CallError> {
+        let CallReply { id, output, content_type, position, attempts } = self;
+        let output = output.gather(limit).await.map_err(|error| error.of("output"))?;
+        Ok(CallReply { id, output, content_type, position, attempts })
+    }
+}
+
+impl From<CallReply<Bytes>> for CallReply {
+    fn from(reply: CallReply<Bytes>) -> CallReply {
+        let CallReply { id, output, content_type, position, attempts } = reply;
+        CallReply { id, output: output.into(), content_type, position, attempts }
+    }
 }
 
 /// A call that is on record: it will run, whatever crashes.
@@ -117,7 +174,7 @@ pub struct CallStatus {
     /// Microseconds since 1970.
     pub accepted_us: u64,
     /// Its result, once there is one.
-    pub result: Option<Result<CallReply, CallError>>,
+    pub result: Option<Result<CallReply<Bytes>, CallError>>,
 }
 
 /// A function as the engine knows it.

@@ -83,6 +83,12 @@ pub enum CallError {
         /// How large it may be.
         limit: u64,
     },
+    /// An input or output ended before it was complete.
+    #[error("the {what} ended before it was complete")]
+    BodyCutShort {
+        /// What: "input" or "output".
+        what: &'static str,
+    },
     /// There is no record of such a call (any more) in the book.
     #[error("there is no call {id} on record in this book")]
     CallNotFound {
@@ -113,7 +119,7 @@ impl CallError {
     /// Every code of this type, each with a page in `docs/errors/`.
     pub const CODES: &[&str] = &[
         "BK0401", "BK0402", "BK0403", "BK0404", "BK0405", "BK0406", "BK0407", "BK0408", "BK0409", "BK0410", "BK0411",
-        "BK0412",
+        "BK0412", "BK0420",
     ];
 
     /// The stable code, as in `docs/errors/`.
@@ -132,6 +138,7 @@ impl CallError {
             CallError::ShuttingDown => "BK0410",
             CallError::InvalidCall { .. } => "BK0411",
             CallError::InvalidWorker { .. } => "BK0412",
+            CallError::BodyCutShort { .. } => "BK0420",
             CallError::Log(error) => error.code(),
         }
     }
@@ -142,7 +149,9 @@ impl CallError {
         match self {
             CallError::FunctionNotFound { .. } | CallError::Overloaded { .. } | CallError::ShuttingDown => Retry::Later,
             CallError::FunctionFailed { retryable: true, .. } => Retry::Later,
-            CallError::WorkerLost { .. } | CallError::DeadlineExceeded { .. } => Retry::WithSameId,
+            CallError::WorkerLost { .. } | CallError::DeadlineExceeded { .. } | CallError::BodyCutShort { .. } => {
+                Retry::WithSameId
+            }
             CallError::Log(error) => error.retry(),
             _ => Retry::Never,
         }
@@ -178,6 +187,7 @@ impl CallError {
             CallError::PayloadTooLarge { what, actual, limit } => {
                 json!({ "actual": actual, "limit": limit, "what": what })
             }
+            CallError::BodyCutShort { what } => json!({ "what": what }),
             CallError::InvalidCall { reason } | CallError::InvalidWorker { reason } => json!({ "reason": reason }),
             CallError::ShuttingDown => json!({}),
             CallError::Log(error) => return details_of(error),

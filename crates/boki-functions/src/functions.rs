@@ -9,6 +9,7 @@ use boki_log::{BookId, LogError};
 use boki_net::Outbox;
 use boki_node::Node;
 use boki_wire::worker::{CallId, Register};
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
@@ -98,12 +99,28 @@ impl Functions {
     pub async fn call(&self, call: Call) -> Result<CallReply, CallError> {
         let started = Instant::now();
         let result = if call.idempotency_key.is_some() {
-            Box::pin(Shared::call_on_record(&self.0, call)).await
+            Box::pin(self.call_on_record(call)).await
         } else {
             self.0.call_once(call, started).await
         };
         self.0.counters.call_ended(started.elapsed(), result.is_err());
         result
+    }
+
+    async fn call_on_record(&self, call: Call) -> Result<CallReply, CallError> {
+        let call = call.whole(self.0.config.payload_bytes).await?;
+        Shared::call_on_record(&self.0, call).await.map(CallReply::from)
+    }
+
+    /// As [`Functions::call`], with the whole output.
+    ///
+    /// # Cancel-safety
+    /// As [`Functions::call`].
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn call_whole(&self, call: Call) -> Result<CallReply<Bytes>, CallError> {
+        self.call(call).await?.whole(self.0.config.payload_bytes).await
     }
 
     /// Puts a call on record, which makes it run, and does not wait for that.
@@ -114,7 +131,11 @@ impl Functions {
     /// # Errors
     /// [`CallError`]: the call is not on record (for [`CallError::Log`], it may be).
     pub async fn send(&self, call: Call) -> Result<Sent, CallError> {
-        Box::pin(Shared::send(&self.0, call)).await
+        Box::pin(async {
+            let call = call.whole(self.0.config.payload_bytes).await?;
+            Shared::send(&self.0, call).await
+        })
+        .await
     }
 
     /// The result of a call that is on record; waits up to `wait` for it. `None`: there is none yet.
@@ -130,7 +151,23 @@ impl Functions {
         id: CallId,
         wait: Option<Duration>,
     ) -> Result<Option<CallReply>, CallError> {
-        Shared::result(&self.0, book, id, wait).await
+        Ok(Shared::result(&self.0, book, id, wait).await?.map(CallReply::from))
+    }
+
+    /// As [`Functions::result`], with the whole output.
+    ///
+    /// # Errors
+    /// As [`Functions::result`].
+    pub async fn whole_result(
+        &self,
+        book: BookId,
+        id: CallId,
+        wait: Option<Duration>,
+    ) -> Result<Option<CallReply<Bytes>>, CallError> {
+        match self.result(book, id, wait).await? {
+            Some(reply) => reply.whole(self.0.config.payload_bytes).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     /// What is known of a call that is on record.
@@ -147,7 +184,7 @@ impl Functions {
     /// # Errors
     /// [`CallError::CallNotFound`], and what the log says.
     pub async fn cancel(&self, book: BookId, id: CallId) -> Result<Option<CallReply>, CallError> {
-        Box::pin(self.0.cancel(book, id)).await
+        Ok(Box::pin(self.0.cancel(book, id)).await?.map(CallReply::from))
     }
 
     /// Resumes the calls that are on record without a result, in every book, and trims what is over. Returns how many
@@ -271,7 +308,8 @@ impl Functions {
 impl Shared {
     /// A call that is not on record.
     async fn call_once(&self, call: Call, started: Instant) -> Result<CallReply, CallError> {
-        call.check(self.config.payload_bytes)?;
+        call.check()?;
+        let call = call.whole(self.config.payload_bytes).await?;
         let book_name = match self.known_book_name(call.book) {
             Some(name) => name,
             None => self.find_book_name(call.book).await?,
@@ -283,6 +321,7 @@ impl Shared {
             book: call.book,
             book_name,
             content_type: call.content_type,
+            http: call.http,
             input: call.input,
         });
         let until = started + call.deadline.unwrap_or(terms.timeout);
@@ -292,7 +331,7 @@ impl Shared {
             max_attempts: terms.max_attempts,
             on_record: false,
         };
-        self.drive(&invocation, plan).await
+        self.drive(&invocation, plan).await.map(CallReply::from)
     }
 
     /// A worker has connected, or is gone.

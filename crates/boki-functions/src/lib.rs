@@ -17,6 +17,7 @@
 
 mod attempt;
 mod backoff;
+mod body;
 mod call;
 mod config;
 mod counters;
@@ -32,7 +33,8 @@ mod record;
 mod supervise;
 mod worker;
 
-pub use boki_wire::worker::CallId;
+pub use body::{Body, BodyError, BodyStream};
+pub use boki_wire::worker::{CallId, HttpHead};
 pub use call::{Call, CallReply, CallStatus, Demand, FunctionInfo, Parent, Sent, WorkerInfo};
 pub use config::FunctionsConfig;
 pub use counters::{FunctionsStatus, LATENCY_BOUNDS_US, Latencies};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use boki_log::{BookId, Position};
 use boki_net::{Close, Outbox};
 use boki_wire::Message;
-use boki_wire::worker::{self, CallId, CancelReason, Drain, Invoke, InvokeCancel, Registered};
+use boki_wire::worker::{self, CallId, CancelReason, Drain, HttpHead, Invoke, InvokeCancel, Registered};
 use bytes::Bytes;
 
 /// While more than this waits to be read by a worker that has calls already, it gets no further ones.
@@ -20,6 +20,7 @@ pub(crate) struct Invocation {
     pub(crate) book: BookId,
     pub(crate) book_name: Arc<str>,
     pub(crate) content_type: Arc<str>,
+    pub(crate) http: Option<HttpHead>,
     pub(crate) input: Bytes,
 }
 
@@ -59,7 +60,7 @@ impl Link {
             function: &invocation.function,
             book_name: &invocation.book_name,
             content_type: &invocation.content_type,
-            http: None,
+            http: invocation.http.clone(),
             input: invocation.input.clone(),
             more_input: false,
         };

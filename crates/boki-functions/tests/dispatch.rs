@@ -46,7 +46,7 @@ async fn the_larger_of_both_positions_comes_back() {
 async fn a_function_that_nobody_offers_is_not_found() {
     let engine = Engine::start(config()).await;
     let _worker = engine.worker(1, &["hold"]).await;
-    let error = engine.functions.call(engine.call("book", "")).await.unwrap_err();
+    let error = engine.functions.call_whole(engine.call("book", "")).await.unwrap_err();
     assert_eq!(error, CallError::FunctionNotFound { function: arc("book") });
     assert_eq!(error.code(), "BK0401");
     assert_eq!(engine.functions.list().len(), 1);
@@ -211,11 +211,11 @@ async fn what_waits_is_bounded_by_number_and_by_bytes() {
     let given = worker.given().await;
     calls.push(engine.spawn(engine.call("hold", &"x".repeat(60))));
     Worker::settled(&engine.functions, |functions| functions.status().queued == 1).await;
-    let error = engine.functions.call(engine.call("hold", &"x".repeat(60))).await.unwrap_err();
+    let error = engine.functions.call_whole(engine.call("hold", &"x".repeat(60))).await.unwrap_err();
     assert_eq!((error.code(), matches!(error, CallError::Overloaded { limit: 100, .. })), ("BK0405", true));
     calls.push(engine.spawn(engine.call("hold", "small")));
     Worker::settled(&engine.functions, |functions| functions.status().queued == 2).await;
-    let error = engine.functions.call(engine.call("hold", "")).await.unwrap_err();
+    let error = engine.functions.call_whole(engine.call("hold", "")).await.unwrap_err();
     assert!(matches!(error, CallError::Overloaded { limit: 2, .. }), "{error:?}");
     worker.succeed(&given, "");
     for _ in 0..2 {
@@ -333,7 +333,8 @@ async fn calls_that_make_no_sense_are_refused() {
         (engine.call("f", "12345678901"), "BK0408"),
         (boki_functions::Call { book: boki_log::BookId(999_999), ..engine.call("f", "") }, "BK0110"),
     ] {
-        assert_eq!(engine.functions.call(call.clone()).await.unwrap_err().code(), code, "{call:?}");
+        let words = format!("{call:?}");
+        assert_eq!(engine.functions.call_whole(call).await.unwrap_err().code(), code, "{words}");
     }
     let call = engine.spawn(engine.call("f", ""));
     let given = worker.given().await;
@@ -372,7 +373,7 @@ async fn shutting_down_lets_calls_finish_and_refuses_those_that_wait() {
     let shutdown = tokio::spawn(async move { functions.shutdown(LONG).await });
     assert_eq!(waiting.await.unwrap().unwrap_err(), CallError::ShuttingDown);
     assert_eq!(worker.frame().await.kind, DRAIN);
-    assert_eq!(engine.functions.call(engine.call("hold", "")).await.unwrap_err(), CallError::ShuttingDown);
+    assert_eq!(engine.functions.call_whole(engine.call("hold", "")).await.unwrap_err(), CallError::ShuttingDown);
     worker.succeed(&given, "finished");
     assert_eq!(text(&running.await.unwrap().unwrap().output), "finished");
     shutdown.await.unwrap();

@@ -25,7 +25,7 @@ async fn a_key_is_one_call_with_one_result() {
     let given = worker.given().await;
     worker.succeed(&given, "held");
     let first = first.await.unwrap().unwrap();
-    let again = engine.functions.call(engine.keyed("hold", "4", "order-1")).await.unwrap();
+    let again = engine.functions.call_whole(engine.keyed("hold", "4", "order-1")).await.unwrap();
     assert_eq!((first.id, &first.output, &first.content_type), (again.id, &again.output, &again.content_type));
     assert!(again.position >= first.position && first.position > Position::START);
     // Another key, another function, another book: other calls.
@@ -47,7 +47,7 @@ async fn callers_with_the_same_key_share_one_run() {
     let mut worker = engine.worker(4, &["hold"]).await;
     let callers: Vec<_> = (0..5).map(|_| engine.spawn(engine.keyed("hold", "4", "k"))).collect();
     let given = worker.given().await;
-    let differently = engine.functions.call(engine.keyed("hold", "5", "k")).await.unwrap_err();
+    let differently = engine.functions.call_whole(engine.keyed("hold", "5", "k")).await.unwrap_err();
     assert_eq!(differently, CallError::KeyReused { function: arc("hold"), key: arc("k") });
     worker.succeed(&given, "once");
     for caller in callers {
@@ -55,7 +55,7 @@ async fn callers_with_the_same_key_share_one_run() {
         assert_eq!((text(&reply.output), reply.id), ("once", given.call));
     }
     assert_eq!(engine.functions.status().recorded, 1);
-    let later = engine.functions.call(engine.keyed("hold", "5", "k")).await.unwrap_err();
+    let later = engine.functions.call_whole(engine.keyed("hold", "5", "k")).await.unwrap_err();
     assert_eq!(later.code(), "BK0407");
 }
 
@@ -67,7 +67,7 @@ async fn a_failure_is_a_result_too() {
     let given = worker.given().await;
     worker.fail(&given, "sold out", false);
     let first = first.await.unwrap().unwrap_err();
-    let again = engine.functions.call(engine.keyed("hold", "4", "k")).await.unwrap_err();
+    let again = engine.functions.call_whole(engine.keyed("hold", "4", "k")).await.unwrap_err();
     let words = |error: CallError| match error {
         CallError::FunctionFailed { message, code, .. } => (message.to_string(), code.to_string()),
         other => panic!("{other:?}"),
@@ -96,13 +96,13 @@ async fn a_call_that_was_running_when_the_engine_ended_runs_again_and_its_key_fi
         worker.succeed(&again, if again.call == sent.id { "sent" } else { "keyed" });
     }
     assert_eq!(text(&retried.await.unwrap().unwrap().output), "keyed");
-    let result = engine.functions.result(engine.book, sent.id, Some(LONG)).await.unwrap().unwrap();
+    let result = engine.functions.whole_result(engine.book, sent.id, Some(LONG)).await.unwrap().unwrap();
     assert_eq!(text(&result.output), "sent");
     // All is over: nothing is resumed, and the list of accepted calls is empty.
     let (engine, resumed) = engine.restart(config()).await;
     assert_eq!(resumed, 0);
     assert_eq!(tail(&engine.node, engine.book, "~calls").await, Seq::NONE);
-    let result = engine.functions.result(engine.book, sent.id, None).await.unwrap().unwrap();
+    let result = engine.functions.whole_result(engine.book, sent.id, None).await.unwrap().unwrap();
     assert_eq!(text(&result.output), "sent");
 }
 
@@ -124,10 +124,10 @@ async fn a_call_that_was_sent_outlives_its_caller_and_keeps_its_own_position() {
     let reply = parent.await.unwrap().unwrap();
     // The parent has not seen what the child does later.
     assert_eq!(reply.position, Position::after(own));
-    assert_eq!(engine.functions.result(engine.book, sent.id, None).await.unwrap(), None);
+    assert_eq!(engine.functions.whole_result(engine.book, sent.id, None).await.unwrap(), None);
     let late = engine.append().await;
     worker.succeed_at(&childs, "late", Position::after(late));
-    let result = engine.functions.result(engine.book, sent.id, Some(LONG)).await.unwrap().unwrap();
+    let result = engine.functions.whole_result(engine.book, sent.id, Some(LONG)).await.unwrap().unwrap();
     assert!(result.position > Position::after(late));
     let status = engine.functions.call_status(engine.book, sent.id).await.unwrap();
     assert_eq!((&*status.function, text(&status.result.unwrap().unwrap().output)), ("child", "late"));
@@ -145,7 +145,7 @@ async fn of_two_engines_that_run_a_call_the_first_result_is_everybodys() {
     let again = other.given().await;
     assert_eq!(again.call, given.call);
     other.succeed(&again, "first");
-    let result = second.result(engine.book, given.call, Some(LONG)).await.unwrap().unwrap();
+    let result = second.whole_result(engine.book, given.call, Some(LONG)).await.unwrap().unwrap();
     assert_eq!(text(&result.output), "first");
     worker.succeed(&given, "second");
     assert_eq!(text(&call.await.unwrap().unwrap().output), "first");
@@ -157,7 +157,7 @@ async fn a_send_to_nobody_is_refused_and_leaves_nothing() {
     let error = engine.functions.send(engine.call("hold", "")).await.unwrap_err();
     assert_eq!(error, CallError::FunctionNotFound { function: arc("hold") });
     assert_eq!(tail(&engine.node, engine.book, "~calls").await, Seq::NONE);
-    let missing = engine.functions.result(engine.book, CallId([1; 16]), Some(LONG)).await.unwrap_err();
+    let missing = engine.functions.whole_result(engine.book, CallId([1; 16]), Some(LONG)).await.unwrap_err();
     assert_eq!(missing, CallError::CallNotFound { id: CallId([1; 16]) });
     assert_eq!(engine.functions.call_status(engine.book, CallId([1; 16])).await.unwrap_err().code(), "BK0409");
     assert_eq!(engine.functions.cancel(engine.book, CallId([1; 16])).await.unwrap_err().code(), "BK0409");
@@ -169,10 +169,10 @@ async fn a_cancelled_call_ends_on_record_and_its_worker_is_told() {
     let mut worker = engine.worker(4, &["hold"]).await;
     let sent = engine.functions.send(engine.call("hold", "")).await.unwrap();
     let given = worker.given().await;
-    assert_eq!(engine.functions.cancel(engine.book, sent.id).await.unwrap(), None);
+    assert!(engine.functions.cancel(engine.book, sent.id).await.unwrap().is_none());
     let frame = worker.frame().await;
     assert_eq!((frame.kind, frame.corr), (INVOKE_CANCEL, given.corr));
-    let error = engine.functions.result(engine.book, sent.id, Some(LONG)).await.unwrap_err();
+    let error = engine.functions.whole_result(engine.book, sent.id, Some(LONG)).await.unwrap_err();
     assert_eq!(error, CallError::Cancelled { id: sent.id });
     let (engine, resumed) = engine.restart(config()).await;
     assert_eq!(resumed, 0);
@@ -183,6 +183,7 @@ async fn a_cancelled_call_ends_on_record_and_its_worker_is_told() {
     worker.succeed(&given, "done");
     done.await.unwrap().unwrap();
     let result = engine.functions.cancel(engine.book, given.call).await.unwrap().unwrap();
+    let result = result.whole(100).await.unwrap();
     assert_eq!(text(&result.output), "done");
 }
 
@@ -208,7 +209,7 @@ async fn a_call_that_was_sent_with_a_deadline_ends_at_it() {
     let sent = engine.functions.send(sent).await.unwrap();
     let given = worker.given().await;
     assert!((1..=200).contains(&given.deadline_ms));
-    let error = engine.functions.result(engine.book, sent.id, Some(LONG)).await.unwrap_err();
+    let error = engine.functions.whole_result(engine.book, sent.id, Some(LONG)).await.unwrap_err();
     assert_eq!(error, CallError::DeadlineExceeded { function: arc("hold"), id: sent.id });
 }
 
@@ -224,7 +225,10 @@ async fn a_call_on_record_waits_for_its_function_longer_than_others() {
     // Others are refused by now.
     Worker::settled(&engine.functions, |functions| functions.list()[0].workers == 0).await;
     loop {
-        match engine.functions.call(Call { deadline: Some(Duration::from_millis(1)), ..engine.call("hold", "") }).await
+        match engine
+            .functions
+            .call_whole(Call { deadline: Some(Duration::from_millis(1)), ..engine.call("hold", "") })
+            .await
         {
             Err(CallError::FunctionNotFound { .. }) => break,
             Err(CallError::DeadlineExceeded { .. }) => {}
@@ -235,7 +239,7 @@ async fn a_call_on_record_waits_for_its_function_longer_than_others() {
     let given = worker.given().await;
     assert_eq!((given.call, given.attempt), (sent.id, 2));
     worker.succeed(&given, "at last");
-    let result = engine.functions.result(engine.book, sent.id, Some(LONG)).await.unwrap().unwrap();
+    let result = engine.functions.whole_result(engine.book, sent.id, Some(LONG)).await.unwrap().unwrap();
     assert_eq!((text(&result.output), result.attempts), ("at last", 2));
 }
 
@@ -287,7 +291,7 @@ async fn an_output_too_large_for_a_record_is_a_failure_on_record() {
     worker.succeed(&given, &"x".repeat(9 << 20));
     let error = call.await.unwrap().unwrap_err();
     assert!(matches!(error, CallError::PayloadTooLarge { what: "output", .. }), "{error:?}");
-    let again = engine.functions.call(engine.keyed("hold", "", "k")).await.unwrap_err();
+    let again = engine.functions.call_whole(engine.keyed("hold", "", "k")).await.unwrap_err();
     assert_eq!(again, error);
 }
 

@@ -8,7 +8,7 @@ use crate::error::LogError;
 const SHORT: LogError = LogError::Malformed { reason: "it ends early" };
 
 /// Takes fields off the front of a shared buffer; slices of it share its memory.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Reader<'a> {
     whole: &'a Bytes,
     at: usize,
@@ -25,6 +25,12 @@ impl<'a> Reader<'a> {
     #[must_use]
     pub fn at(whole: &'a Bytes, at: usize) -> Reader<'a> {
         Reader { whole, at: at.min(whole.len()) }
+    }
+
+    /// All that there was to read.
+    #[must_use]
+    pub fn whole(&self) -> &'a Bytes {
+        self.whole
     }
 
     /// Offset of the next field.

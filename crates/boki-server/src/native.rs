@@ -359,7 +359,8 @@ impl<'a> Peer<'a> {
         let detached = call.detached;
         let call = Call {
             function: call.function.into(),
-            input: call.input,
+            input: call.input.into(),
+            http: None,
             content_type: call.content_type.into(),
             book,
             position: call.position,
@@ -374,7 +375,7 @@ impl<'a> Peer<'a> {
                 functions.send(call).await.map(|sent| CallAccepted { call: sent.id, position: sent.position })
             })
         } else {
-            self.answer_later(corr, async move { functions.call(call).await.map(call_result) })
+            self.answer_later(corr, async move { functions.call_whole(call).await.map(call_result) })
         })
     }
 
@@ -382,7 +383,7 @@ impl<'a> Peer<'a> {
         let book = self.book_of_call(wait.book)?;
         let functions = self.shared.functions.clone();
         Ok(self.spawn(corr, async move {
-            let result = functions.result(book, wait.call, wait.wait).await;
+            let result = functions.whole_result(book, wait.call, wait.wait).await;
             move |outbox: &Outbox| match result {
                 Ok(Some(reply)) => call_result(reply).push(outbox, corr),
                 Ok(None) => CallPending.push(outbox, corr),
@@ -493,7 +494,7 @@ fn book_is(book: Book) -> BookIs {
     BookIs { id: book.id, created_us: book.created_us, name: book.name }
 }
 
-fn call_result(reply: CallReply) -> CallResult {
+fn call_result(reply: CallReply<Bytes>) -> CallResult {
     CallResult {
         call: reply.id,
         position: reply.position,

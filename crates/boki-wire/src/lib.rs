@@ -16,6 +16,7 @@ pub mod books;
 pub mod calls;
 pub mod error;
 pub mod hello;
+mod http_head;
 pub mod kinds;
 pub mod log;
 pub mod worker;

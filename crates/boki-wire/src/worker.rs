@@ -11,7 +11,6 @@
 //! All integers are little-endian. `name` is a length (u8) and that many bytes of UTF-8, `text` the same
 //! with a u32 length; "rest" runs to the end of the body.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -20,6 +19,7 @@ use boki_log::{BookId, LogError, Position};
 use boki_net::BodyWriter;
 use bytes::{BufMut, Bytes, BytesMut};
 
+pub use crate::http_head::HttpHead;
 use crate::log::{malformed, position};
 use crate::{Message, empty_message};
 
@@ -210,26 +210,6 @@ impl Message for Registered {
 const MORE_INPUT: u8 = 1;
 const OVER_HTTP: u8 = 2;
 
-/// The HTTP request that a call came by.
-///
-/// | field | |
-/// |---|---|
-/// | method | name |
-/// | path | text: begins with `/`; below the place where the function is mounted, if it is |
-/// | query | text: without its `?`, as it was sent |
-/// | headers | u16, how many; then each: name, value text |
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HttpHead {
-    /// In capitals: `GET`.
-    pub method: String,
-    /// Percent-encoded, as it was sent. A function that is mounted sees what lies below the mount.
-    pub path: String,
-    /// Without its `?`, as it was sent; may be empty.
-    pub query: String,
-    /// In the order in which they came; names in lower case.
-    pub headers: Vec<(String, String)>,
-}
-
 fn write_headers(out: &mut BytesMut, headers: &[(String, String)]) {
     let count = u16::try_from(headers.len()).unwrap_or(u16::MAX);
     out.put_u16_le(count);
@@ -245,24 +225,6 @@ fn read_headers(reader: &mut Reader<'_>) -> Result<Vec<(String, String)>, LogErr
         headers.push((reader.short_str()?.to_owned(), reader.long_str()?.to_owned()));
     }
     Ok(headers)
-}
-
-impl HttpHead {
-    fn write(&self, out: &mut BytesMut) {
-        out.put_short_str(&self.method);
-        out.put_long_bytes(self.path.as_bytes());
-        out.put_long_bytes(self.query.as_bytes());
-        write_headers(out, &self.headers);
-    }
-
-    fn read(reader: &mut Reader<'_>) -> Result<HttpHead, LogError> {
-        Ok(HttpHead {
-            method: reader.short_str()?.to_owned(),
-            path: reader.long_str()?.to_owned(),
-            query: reader.long_str()?.to_owned(),
-            headers: read_headers(reader)?,
-        })
-    }
 }
 
 /// Run a function.
@@ -299,7 +261,7 @@ pub struct Invoke<'a> {
     /// Of the input; may be empty.
     pub content_type: &'a str,
     /// The HTTP request that it came by, if it did.
-    pub http: Option<Cow<'a, HttpHead>>,
+    pub http: Option<HttpHead>,
     /// The argument, or its beginning.
     pub input: Bytes,
     /// The rest of the input follows. Only for a function that says that it takes it so.
@@ -321,7 +283,7 @@ impl Invoke<'_> {
         out.put_short_str(self.book_name);
         out.put_short_str(self.content_type);
         if let Some(http) = &self.http {
-            http.write(out);
+            out.put_slice(http.as_bytes());
         }
         body.put_shared(&self.input);
     }
@@ -350,7 +312,7 @@ impl Invoke<'_> {
             function: reader.short_str()?,
             book_name: reader.short_str()?,
             content_type: reader.short_str()?,
-            http: if flags & OVER_HTTP != 0 { Some(Cow::Owned(HttpHead::read(&mut reader)?)) } else { None },
+            http: if flags & OVER_HTTP != 0 { Some(HttpHead::read(&mut reader)?) } else { None },
             input: reader.rest(),
             more_input: flags & MORE_INPUT != 0,
         })

@@ -67,19 +67,9 @@ fn vectors() -> Vec<Value> {
     };
     let invoke_body = body_of(|body| invoke.write(body));
     assert_eq!(Invoke::decode(&invoke_body).unwrap(), invoke);
-    let head = HttpHead {
-        method: "POST".into(),
-        path: "/seats/4".into(),
-        query: "row=7".into(),
-        headers: vec![("cookie".into(), "user=ada".into()), ("accept".into(), "*/*".into())],
-    };
-    let streamed = Invoke {
-        content_type: "",
-        http: Some(std::borrow::Cow::Borrowed(&head)),
-        input: Bytes::from_static(b"begin"),
-        more_input: true,
-        ..invoke
-    };
+    let head = HttpHead::new("POST", "/seats/4", "row=7", [("cookie", "user=ada"), ("accept", "*/*")]);
+    let streamed =
+        Invoke { content_type: "", http: Some(head), input: Bytes::from_static(b"begin"), more_input: true, ..invoke };
     let streamed_body = body_of(|body| streamed.write(body));
     assert_eq!(Invoke::decode(&streamed_body).unwrap(), streamed);
     let call_text = "30313233343536373839616263646566";

@@ -100,7 +100,7 @@ impl Accepted {
 }
 
 /// Encodes how a call ended; `None` if that is no result: the call is to be run again.
-pub(super) fn encode_ended(result: &Result<CallReply, CallError>) -> Option<Bytes> {
+pub(super) fn encode_ended(result: &Result<CallReply<Bytes>, CallError>) -> Option<Bytes> {
     let (how, attempts, position, name, rest) = match result {
         Ok(reply) => (0, reply.attempts, reply.position, &*reply.content_type, reply.output.clone()),
         Err(CallError::FunctionFailed { code, message, retryable, position, attempts, .. }) => {
@@ -135,7 +135,7 @@ pub(super) fn decode_ended(
     id: CallId,
     function: &Arc<str>,
     seen: Position,
-) -> Result<Result<CallReply, CallError>, LogError> {
+) -> Result<Result<CallReply<Bytes>, CallError>, LogError> {
     let mut reader = header(payload, ENDED)?;
     let how = reader.u8()?;
     let attempts = reader.u32()?;

@@ -39,19 +39,19 @@ pub(super) enum State {
     /// It is, and runs.
     Accepted(Position),
     /// It has ended. Is that no result (the engine stops, the log fails), it runs again later.
-    Ended(Result<CallReply, CallError>),
+    Ended(Result<CallReply<Bytes>, CallError>),
 }
 
 /// Where a run begins.
 enum Start {
-    New(Call),
+    New(Call<Bytes>),
     OnRecord(OnRecord),
 }
 
 /// What came of putting a call on record.
 enum Acceptance {
     Run { on_record: OnRecord, position: Position },
-    Ended { result: Result<CallReply, CallError>, position: Position },
+    Ended { result: Result<CallReply<Bytes>, CallError>, position: Position },
 }
 
 impl Run {
@@ -73,7 +73,7 @@ impl Run {
         }
     }
 
-    async fn result(states: watch::Receiver<State>) -> Result<CallReply, CallError> {
+    async fn result(states: watch::Receiver<State>) -> Result<CallReply<Bytes>, CallError> {
         match Run::until(states, |state| matches!(state, State::Refused(_) | State::Ended(_))).await {
             State::Ended(result) => result,
             State::Refused(error) => Err(error),
@@ -90,7 +90,10 @@ impl fmt::Debug for Run {
 
 impl Shared {
     /// A call with an idempotency key, to its result.
-    pub(crate) async fn call_on_record(shared: &Arc<Shared>, mut call: Call) -> Result<CallReply, CallError> {
+    pub(crate) async fn call_on_record(
+        shared: &Arc<Shared>,
+        mut call: Call<Bytes>,
+    ) -> Result<CallReply<Bytes>, CallError> {
         let wait = call.deadline.take().unwrap_or_else(|| shared.dispatch.lock().terms(&call.function).timeout);
         let until = Instant::now() + wait;
         let (function, position) = (Arc::clone(&call.function), call.position);
@@ -102,7 +105,7 @@ impl Shared {
     }
 
     /// Puts a call on record.
-    pub(crate) async fn send(shared: &Arc<Shared>, call: Call) -> Result<Sent, CallError> {
+    pub(crate) async fn send(shared: &Arc<Shared>, call: Call<Bytes>) -> Result<Sent, CallError> {
         let caller = call.position;
         let (id, states) = Shared::run(shared, call)?;
         let position = match Run::until(states, |state| !matches!(state, State::Starting)).await {
@@ -121,7 +124,7 @@ impl Shared {
         book: BookId,
         id: CallId,
         wait: Option<Duration>,
-    ) -> Result<Option<CallReply>, CallError> {
+    ) -> Result<Option<CallReply<Bytes>>, CallError> {
         let running = shared.records.runs.lock().get(&(book, id)).map(|run| run.state.subscribe());
         let states = match running {
             Some(states) => states,
@@ -151,7 +154,7 @@ impl Shared {
     }
 
     /// Ends a call on record, if it has not ended.
-    pub(crate) async fn cancel(&self, book: BookId, id: CallId) -> Result<Option<CallReply>, CallError> {
+    pub(crate) async fn cancel(&self, book: BookId, id: CallId) -> Result<Option<CallReply<Bytes>>, CallError> {
         let record = self.find(book, id).await?.ok_or(CallError::CallNotFound { id })?;
         let on_record = match (record.ended, record.accepted) {
             (Some(result), _) => return result.map(Some),
@@ -170,8 +173,8 @@ impl Shared {
     }
 
     /// Joins the run of a call, or begins it.
-    fn run(shared: &Arc<Shared>, call: Call) -> Result<(CallId, watch::Receiver<State>), CallError> {
-        call.check(shared.config.payload_bytes)?;
+    fn run(shared: &Arc<Shared>, call: Call<Bytes>) -> Result<(CallId, watch::Receiver<State>), CallError> {
+        call.check()?;
         let id = match &call.idempotency_key {
             Some(key) => ids::of_key(&call.function, key),
             None => shared.new_call_id(),
@@ -261,7 +264,7 @@ impl Shared {
     }
 
     /// Puts a call on record, or finds that it is.
-    async fn accept(&self, id: CallId, call: Call, ticket: &mut Ticket) -> Result<Acceptance, CallError> {
+    async fn accept(&self, id: CallId, call: Call<Bytes>, ticket: &mut Ticket) -> Result<Acceptance, CallError> {
         let book = call.book;
         let accepted = Accepted {
             position: call.position,
@@ -309,7 +312,7 @@ impl Shared {
         run: &Run,
         on_record: OnRecord,
         position: Position,
-    ) -> Result<CallReply, CallError> {
+    ) -> Result<CallReply<Bytes>, CallError> {
         let accepted = on_record.accepted;
         let limit = match accepted.deadline_ms {
             0 => Limit::OnceRunning,
@@ -324,6 +327,7 @@ impl Shared {
             book,
             book_name: self.book_name(book).await?,
             content_type: accepted.content_type,
+            http: None,
             input: accepted.input,
         });
         let max_attempts = self.dispatch.lock().terms(&invocation.function).max_attempts;
@@ -340,8 +344,8 @@ impl Shared {
         book: BookId,
         id: CallId,
         accepted: Seq,
-        result: Result<CallReply, CallError>,
-    ) -> Result<Result<CallReply, CallError>, CallError> {
+        result: Result<CallReply<Bytes>, CallError>,
+    ) -> Result<Result<CallReply<Bytes>, CallError>, CallError> {
         let (mut result, mut payload) = (result, Bytes::new());
         if let Some(encoded) = entry::encode_ended(&result) {
             payload = encoded;
@@ -370,7 +374,7 @@ impl Shared {
 }
 
 /// The result for one who has seen this much anyway.
-fn seen(result: Result<CallReply, CallError>, position: Position) -> Result<CallReply, CallError> {
+fn seen(result: Result<CallReply<Bytes>, CallError>, position: Position) -> Result<CallReply<Bytes>, CallError> {
     match result {
         Ok(reply) => Ok(CallReply { position: reply.position.max(position), ..reply }),
         Err(CallError::FunctionFailed { function, code, message, retryable, position: own, attempts }) => {

@@ -18,7 +18,7 @@ use crate::functions::Shared;
 pub(super) struct CallRecord {
     /// `None`: trimmed, while its end is still there.
     pub(super) accepted: Option<OnRecord>,
-    pub(super) ended: Option<Result<CallReply, CallError>>,
+    pub(super) ended: Option<Result<CallReply<Bytes>, CallError>>,
     pub(super) position: Position,
 }
 

@@ -63,8 +63,9 @@ impl Engine {
     pub fn call(&self, function: &str, input: &str) -> Call {
         Call {
             function: function.into(),
-            input: Bytes::copy_from_slice(input.as_bytes()),
+            input: Bytes::copy_from_slice(input.as_bytes()).into(),
             content_type: "text/plain".into(),
+            http: None,
             book: self.book,
             position: Position::START,
             idempotency_key: None,
@@ -90,9 +91,9 @@ impl Engine {
     pub fn spawn(
         &self,
         call: Call,
-    ) -> tokio::task::JoinHandle<Result<boki_functions::CallReply, boki_functions::CallError>> {
+    ) -> tokio::task::JoinHandle<Result<boki_functions::CallReply<Bytes>, boki_functions::CallError>> {
         let functions = self.functions.clone();
-        tokio::spawn(async move { functions.call(call).await })
+        tokio::spawn(async move { functions.call_whole(call).await })
     }
 
     pub async fn worker(&self, concurrency: u32, functions: &[&str]) -> Worker {

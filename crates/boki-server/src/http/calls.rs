@@ -220,12 +220,16 @@ async fn call_of(app: &App, function: &str, book: &str, parts: &Parts, body: Bod
         priority,
         limit_key: text_header(headers, "boki-limit-key")?.map(Arc::from),
         parent: None,
-        input: read_body(body, app.body_limit).await?,
+        input: read_body(body, app.body_limit).await?.into(),
+        http: None,
     })
 }
 
 fn output(reply: CallReply, before: Position) -> Response {
-    let mut response = Response::new(Body::from(reply.output));
+    let mut response = Response::new(match reply.output {
+        boki_functions::Body::Whole(bytes) => Body::from(bytes),
+        boki_functions::Body::Stream(stream) => Body::from_stream(stream),
+    });
     let headers = response.headers_mut();
     let content_type = match &*reply.content_type {
         JSON => HeaderValue::from_static(JSON),

@@ -240,6 +240,7 @@ impl Problem {
             CallError::Cancelled { .. } => (StatusCode::CONFLICT, "call it again".to_owned()),
             CallError::KeyReused { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "use another Idempotency-Key".to_owned()),
             CallError::PayloadTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "boki config show".to_owned()),
+            CallError::BodyCutShort { .. } => (StatusCode::BAD_REQUEST, "send it again".to_owned()),
             CallError::CallNotFound { .. } => {
                 (StatusCode::NOT_FOUND, "ask with ?book= for the book that the call was sent in".to_owned())
             }
