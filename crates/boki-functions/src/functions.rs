@@ -26,7 +26,7 @@ use crate::dispatch::{Dispatch, Flushes, Limit};
 use crate::error::CallError;
 use crate::ids::CallIds;
 use crate::link::Invocation;
-use crate::logs::{LogLine, Logs};
+use crate::logs::{LogFilter, LogLine, LogPage, Logs};
 use crate::process::{Processes, WorkerCommand};
 use crate::record::Records;
 use crate::worker::WorkerLink;
@@ -262,16 +262,34 @@ impl Functions {
         status
     }
 
+    /// The lines from number `from` on that workers logged, as far as they are still in memory.
+    #[must_use]
+    pub fn log_lines(&self, from: u64, limit: usize, filter: &LogFilter) -> LogPage {
+        self.0.logs.from(from, limit, filter)
+    }
+
+    /// The last lines that workers logged.
+    #[must_use]
+    pub fn last_log_lines(&self, limit: usize, filter: &LogFilter) -> LogPage {
+        self.0.logs.last(limit, filter)
+    }
+
+    /// Changes with every line that a worker logs.
+    #[must_use]
+    pub fn log_changes(&self) -> watch::Receiver<u64> {
+        self.0.logs.changes()
+    }
+
     /// What was logged in a call, oldest first, as far as it is still in memory.
     #[must_use]
     pub fn logs(&self, id: CallId) -> Vec<LogLine> {
-        self.0.logs.select(|line| line.call == Some(id))
+        self.last_log_lines(usize::MAX, &LogFilter { call: Some(id), ..LogFilter::default() }).lines
     }
 
     /// What a worker logged (its output included), oldest first, as far as it is still in memory.
     #[must_use]
     pub fn worker_logs(&self, worker: &str) -> Vec<LogLine> {
-        self.0.logs.select(|line| &*line.worker == worker)
+        self.last_log_lines(usize::MAX, &LogFilter { worker: Some(worker.to_owned()), ..LogFilter::default() }).lines
     }
 
     /// Stops: new calls and those that wait are refused, those that run have `grace` to end, then they are given up.

@@ -40,6 +40,6 @@ pub use config::FunctionsConfig;
 pub use counters::{FunctionsStatus, LATENCY_BOUNDS_US, Latencies};
 pub use error::CallError;
 pub use functions::Functions;
-pub use logs::LogLine;
+pub use logs::{LogFilter, LogLine, LogPage};
 pub use process::WorkerCommand;
 pub use worker::WorkerLink;

@@ -17,7 +17,7 @@ use crate::backoff::backoff;
 use crate::counters::count;
 use crate::dispatch::Flushes;
 use crate::functions::Shared;
-use crate::logs::MAX_LINE_BYTES;
+use crate::logs::{MAX_LINE_BYTES, Source};
 use crate::process::{Slot, WorkerCommand};
 
 /// How long a process that is replaced may finish what it has.
@@ -225,6 +225,7 @@ async fn copy_lines(output: impl AsyncRead + Unpin, worker: Arc<str>, shared: Ar
 }
 
 fn log_line(shared: &Shared, worker: &Arc<str>, line: &mut Vec<u8>) {
-    shared.logs.add(worker, None, Level::Info, String::from_utf8_lossy(line).trim_end());
+    let source = Source { worker, version: &Arc::from(""), call: None, function: None };
+    shared.logs.add(source, Level::Info, String::from_utf8_lossy(line).trim_end());
     line.clear();
 }

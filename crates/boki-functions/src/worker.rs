@@ -16,6 +16,7 @@ use crate::dispatch::{AttemptKey, Flushes, NewWorker, WorkerKey};
 use crate::error::CallError;
 use crate::functions::Shared;
 use crate::link::Link;
+use crate::logs::Source;
 use crate::process::Attached;
 
 /// Most functions that one worker may offer.
@@ -29,6 +30,8 @@ pub struct WorkerLink {
     shared: Arc<Shared>,
     key: WorkerKey,
     name: Arc<str>,
+    /// Which version of the code it says it runs.
+    version: Arc<str>,
     /// The process that it is, if this engine started it.
     process: Option<Attached>,
     gone: bool,
@@ -48,6 +51,7 @@ impl WorkerLink {
             Some(process) => Arc::clone(process.name()),
             None => register.worker.as_str().into(),
         };
+        let version = register.version.as_str().into();
         let worker = NewWorker {
             name: Arc::clone(&name),
             pid: register.pid,
@@ -63,7 +67,7 @@ impl WorkerLink {
         }
         shared.note_worker();
         tracing::info!(worker = %name, id = key.number(), "worker connected");
-        Ok(WorkerLink { shared: Arc::clone(shared), key, name, process, gone: false })
+        Ok(WorkerLink { shared: Arc::clone(shared), key, name, version, process, gone: false })
     }
 
     /// How the engine names the worker.
@@ -120,7 +124,10 @@ impl WorkerLink {
             }
             worker::WORKER_LOG => {
                 let log = WorkerLog::decode(&frame.body)?;
-                self.shared.logs.add(&self.name, log.call, log.level, &log.line);
+                let attempt = AttemptKey::from_corr(frame.corr);
+                let function = self.shared.dispatch.lock().function_of(attempt, self.key);
+                let (worker, version, function) = (&self.name, &self.version, function.as_ref());
+                self.shared.logs.add(Source { worker, version, call: log.call, function }, log.level, &log.line);
                 Ok(())
             }
             worker::DRAIN => {

@@ -113,7 +113,7 @@ impl Cx {
     /// Logs a line under this call: `boki logs` shows it. See also [`info!`](crate::info) and its like.
     pub fn log(&self, level: Level, line: impl fmt::Display) {
         for line in line.to_string().lines() {
-            WorkerLog { call: Some(self.0.call), level, line: line.to_owned() }.push(&self.0.outbox, 0);
+            WorkerLog { call: Some(self.0.call), level, line: line.to_owned() }.push(&self.0.outbox, self.0.corr);
         }
         self.0.outbox.flush();
     }

@@ -605,7 +605,7 @@ impl Level {
     }
 }
 
-/// A line that a worker logs. Has no answer.
+/// A line that a worker logs. Has no answer. Its corr is that of the [`Invoke`] in which it was logged, else 0.
 ///
 /// | offset | field | |
 /// |---|---|---|

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Dispatch, Function, Worker, WorkerKey};
+use super::{AttemptKey, Dispatch, Function, Worker, WorkerKey};
 use crate::call::{Demand, FunctionInfo, WorkerInfo};
 
 impl Dispatch {
@@ -57,6 +57,12 @@ impl Dispatch {
                 .collect(),
         };
         self.workers.iter().map(info).collect()
+    }
+
+    /// The function of an attempt that runs on this worker, also of one that was given up.
+    pub(crate) fn function_of(&self, attempt: AttemptKey, worker: WorkerKey) -> Option<Arc<str>> {
+        let attempt = self.attempts.get(attempt).filter(|attempt| attempt.worker == Some(worker))?;
+        self.functions.get(attempt.function).map(|function| Arc::clone(&function.name))
     }
 
     pub(crate) fn worker_count(&self) -> usize {

@@ -8,7 +8,6 @@ use axum::response::{IntoResponse, Response};
 use boki_functions::{Call, CallError, CallId, CallReply};
 use boki_log::Position;
 use boki_wire::calls::{DEFAULT_PRIORITY, MAX_PRIORITY};
-use boki_wire::worker::Level;
 use hyper::header::{CONTENT_TYPE, HeaderValue, LOCATION};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Request, StatusCode};
@@ -56,23 +55,6 @@ pub(crate) struct PendingJson {
     call: String,
     /// `pending`.
     state: &'static str,
-}
-
-/// What was logged in a call.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct LogsJson {
-    /// Oldest first, as far as they are still in memory.
-    lines: Vec<LineJson>,
-}
-
-/// A line.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct LineJson {
-    /// When it came in, in microseconds since 1970.
-    time_us: u64,
-    worker: String,
-    level: &'static str,
-    line: String,
 }
 
 /// All functions.
@@ -246,12 +228,16 @@ fn output(reply: CallReply, before: Position) -> Response {
     response
 }
 
+/// The call that `parameter` names.
+pub(crate) fn call_id(parameter: &str, id: &str) -> Result<CallId, Problem> {
+    id.parse().map_err(|_| {
+        Problem::invalid_query(Some(parameter), format!("{id:?} is not a call's id, which has 32 hexadecimal digits"))
+    })
+}
+
 /// The call and the book that a request about a call names.
 fn call_and_book(id: &str, query: &Query<'_>) -> Result<(CallId, String), Problem> {
-    let id = id.parse().map_err(|_| {
-        Problem::invalid_query(Some("id"), format!("{id:?} is not a call's id, which has 32 hexadecimal digits"))
-    })?;
-    Ok((id, query.get("book")?.unwrap_or(DEFAULT_BOOK).to_owned()))
+    Ok((call_id("id", id)?, query.get("book")?.unwrap_or(DEFAULT_BOOK).to_owned()))
 }
 
 /// One call
@@ -363,43 +349,6 @@ pub(crate) async fn cancel(
     match app.functions.cancel(app.book(&book)?.id, id).await {
         Ok(None) => Ok(StatusCode::NO_CONTENT.into_response()),
         found => answer_of(found, id, &book, before),
-    }
-}
-
-/// A call's log lines
-#[utoipa::path(
-    get, path = "/v1/calls/{id}/logs", operation_id = "get_call_logs", tag = "functions",
-    params(("id" = String, Path, description = "The call")),
-    responses((status = 200, description = "The lines that are still in memory", body = LogsJson))
-)]
-pub(crate) async fn logs(
-    State(app): State<Arc<App>>,
-    PathOf(id): PathOf<String>,
-    request: Request<Body>,
-) -> Result<Response, Problem> {
-    let query = Query::parse(request.uri().query(), &[])?;
-    let (id, _) = call_and_book(&id, &query)?;
-    let lines = app
-        .functions
-        .logs(id)
-        .into_iter()
-        .map(|line| LineJson {
-            time_us: line.time_us,
-            worker: line.worker.to_string(),
-            level: level_name(line.level),
-            line: line.line.to_string(),
-        })
-        .collect();
-    Ok(json_response(StatusCode::OK, &LogsJson { lines }))
-}
-
-fn level_name(level: Level) -> &'static str {
-    match level {
-        Level::Error => "error",
-        Level::Warn => "warn",
-        Level::Info => "info",
-        Level::Debug => "debug",
-        Level::Trace => "trace",
     }
 }
 

@@ -8,6 +8,7 @@ mod append;
 mod books;
 mod calls;
 mod health;
+mod logs;
 mod pages;
 mod problem;
 mod read;
@@ -126,7 +127,8 @@ impl Gateway {
             .routes(routes!(calls::get))
             .routes(routes!(calls::result))
             .routes(routes!(calls::cancel))
-            .routes(routes!(calls::logs))
+            .routes(routes!(logs::of_call))
+            .routes(routes!(logs::logs))
             .routes(routes!(calls::list))
             .routes(routes!(health::healthz))
             .routes(routes!(health::readyz))
