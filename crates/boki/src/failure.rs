@@ -88,6 +88,11 @@ impl Failure {
         failure
     }
 
+    /// Whether no server could be reached.
+    pub(crate) fn is_unavailable(&self) -> bool {
+        self.0.exit == Exit::Unavailable
+    }
+
     /// Adds fields that a program can read.
     pub(crate) fn with_fields(mut self, fields: Map<String, Value>) -> Failure {
         self.0.fields = fields;

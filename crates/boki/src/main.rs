@@ -7,8 +7,10 @@ mod cli;
 mod demo;
 mod dev;
 mod failure;
+mod http;
 mod lines;
 mod log;
+mod logs;
 mod new;
 mod output;
 mod record_form;
@@ -70,6 +72,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Call(args) => on_one_core(call::call(args, out)),
         Command::Log(command) => on_one_core(log::run(command, out)),
         Command::Books(command) => on_one_core(books::run(command, out)),
+        Command::Logs(args) => on_one_core(logs::run(args, out)),
         Command::Functions(command) => on_one_core(call::functions(command, out)),
     }
 }

@@ -29,12 +29,31 @@ pub(crate) fn of_server(error: &Error, book: Option<&str>) -> Failure {
     Failure::new(code, exit_of(code), error.to_string(), next).with_fields(fields)
 }
 
+/// What a problem means that a server answered over HTTP.
+pub(crate) fn of_problem(status: u16, body: &[u8]) -> Failure {
+    let Ok(Value::Object(mut problem)) = serde_json::from_slice(body) else {
+        let reason = format!("it has status {status}, and says no more");
+        return of_server(&Error::UnexpectedAnswer { reason }, None);
+    };
+    let mut take = |name: &str| match problem.remove(name) {
+        Some(Value::String(text)) => text,
+        _ => String::new(),
+    };
+    let (code, what, next) = (take("code"), take("detail"), take("next"));
+    for said in ["type", "title", "status", "retry"] {
+        problem.remove(said);
+    }
+    let exit = exit_of(&code);
+    Failure::new(code, exit, what, next).with_fields(problem)
+}
+
 fn exit_of(code: &str) -> Exit {
     match code {
         "BK0612" | "BK0613" => Exit::Unavailable,
         "BK0201" | "BK0202" => Exit::Condition,
         "BK0110" | "BK0113" | "BK0401" | "BK0409" => Exit::NotFound,
-        "BK0101" | "BK0102" | "BK0103" | "BK0104" | "BK0105" | "BK0112" | "BK0203" | "BK0411" | "BK0611" => Exit::Usage,
+        "BK0101" | "BK0102" | "BK0103" | "BK0104" | "BK0105" | "BK0112" | "BK0203" | "BK0411" | "BK0503" | "BK0504"
+        | "BK0505" | "BK0506" | "BK0611" => Exit::Usage,
         _ => Exit::Failed,
     }
 }

@@ -12,13 +12,13 @@ use tokio_util::sync::DropGuard;
 use crate::client::{Running, in_time, start, start_with};
 
 /// A worker in this process. It ends when it is dropped.
-struct Workers {
+pub(crate) struct Workers {
     /// A call of `slow` returns for each permit.
     slow: Arc<Semaphore>,
     _stop: DropGuard,
 }
 
-async fn with_worker(running: &Running) -> Workers {
+pub(crate) async fn with_worker(running: &Running) -> Workers {
     let slow = Arc::new(Semaphore::new(0));
     let stop = CancellationToken::new();
     let permits = Arc::clone(&slow);

@@ -7,13 +7,13 @@ use serde_json::{Value, json};
 use crate::client::{Running, in_time, request, start};
 
 /// Reads a stream event by event.
-struct Events {
+pub(crate) struct Events {
     body: Incoming,
     buf: String,
 }
 
 #[derive(Debug, Default, PartialEq)]
-struct Event {
+pub(crate) struct Event {
     id: Option<u64>,
     name: String,
     data: String,
@@ -21,9 +21,13 @@ struct Event {
 
 impl Events {
     async fn open(running: &Running, query: &str, headers: &[(&str, &str)]) -> Events {
+        Events::of(running, &format!("/v1/books/default/records{query}"), headers).await
+    }
+
+    pub(crate) async fn of(running: &Running, path: &str, headers: &[(&str, &str)]) -> Events {
         let mut headers = headers.to_vec();
         headers.push(("accept", "text/event-stream"));
-        let request = request("GET", &format!("/v1/books/default/records{query}"), &headers, "");
+        let request = request("GET", path, &headers, "");
         let response = running.connect().await.send_request(request).await.unwrap();
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
@@ -31,7 +35,7 @@ impl Events {
     }
 
     /// The next event, or `None` at the end of the stream.
-    async fn next(&mut self) -> Option<Event> {
+    pub(crate) async fn next(&mut self) -> Option<Event> {
         loop {
             while let Some((block, rest)) = self.buf.split_once("\n\n") {
                 let mut event = Event::default();
@@ -53,7 +57,7 @@ impl Events {
         }
     }
 
-    async fn record(&mut self) -> (u64, Value) {
+    pub(crate) async fn record(&mut self) -> (u64, Value) {
         let event = self.next().await.unwrap();
         (event.id.unwrap(), serde_json::from_str(&event.data).unwrap())
     }

@@ -289,7 +289,7 @@ pub(crate) enum FunctionsCommand {
     Ls(Target),
 }
 
-fn span(text: &str) -> Result<Duration, String> {
+pub(super) fn span(text: &str) -> Result<Duration, String> {
     text.parse::<Span>()
         .map(|span| span.0)
         .map_err(|_| "a duration with a unit is expected, such as 250ms, 30s or 2m".to_owned())

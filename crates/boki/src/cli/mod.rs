@@ -3,6 +3,7 @@
 mod bench;
 mod client;
 mod demo;
+mod logs;
 mod server;
 
 use clap::{Args, Parser, Subcommand};
@@ -14,6 +15,7 @@ pub(crate) use client::{
     ReadArgs, TagsArgs, TailArgs, TrimArgs,
 };
 pub(crate) use demo::DemoArgs;
+pub(crate) use logs::LogsArgs;
 pub(crate) use server::{ConfigCommand, ConfigFile, DEFAULT_FILE, DevArgs, NewArgs, ServerArgs};
 
 /// Where clients look for the server unless told otherwise.
@@ -70,6 +72,8 @@ pub(crate) enum Command {
     /// What functions there are.
     #[command(subcommand)]
     Functions(FunctionsCommand),
+    /// Print what functions log and what their workers print.
+    Logs(LogsArgs),
     /// Check `boki.toml`, and see what it comes to.
     #[command(subcommand)]
     Config(ConfigCommand),

@@ -6,6 +6,7 @@ mod books;
 mod calls;
 mod dev;
 mod log;
+mod logs;
 mod offline;
 mod process;
 mod server;
