@@ -1,0 +1,108 @@
+"""Starts the `boki` binary as a server: on a free port, with a data directory of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+_PATIENCE = 20.0
+
+
+class ServerProcess:
+    """A server that runs, until it is stopped. It may be killed and started again on its data."""
+
+    def __init__(
+        self, binary: str | None = None, settings: Mapping[str, str] | None = None
+    ) -> None:
+        self._binary = binary or find_binary()
+        self._settings = dict(settings or {})
+        self._folder = tempfile.TemporaryDirectory(prefix="boki-")
+        self._process: subprocess.Popen[str] | None = None
+        self._port = 0
+        self.url = ""
+        """Of its HTTP side and its native protocol alike."""
+
+    @property
+    def data(self) -> Path:
+        """Its data directory."""
+        return Path(self._folder.name) / "data"
+
+    @property
+    def log(self) -> str:
+        """What it has said so far."""
+        path = Path(self._folder.name) / "log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def start(self) -> None:
+        """Starts it, and waits until it listens. Started again, it has the same address."""
+        settings = {f"BOKI_{key.upper()}": value for key, value in self._settings.items()}
+        env = {key: value for key, value in os.environ.items() if not key.startswith("BOKI_")}
+        config = Path(self._folder.name) / "boki.toml"
+        config.touch()
+        with open(Path(self._folder.name) / "log", "a") as log:
+            process = subprocess.Popen(
+                [
+                    self._binary,
+                    "server",
+                    "--json",
+                    f"--config={config}",
+                    f"--data={self.data}",
+                    f"--listen=127.0.0.1:{self._port}",
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env={**env, **settings},
+                text=True,
+            )
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        if not line:
+            process.wait()
+            raise RuntimeError(f"the server did not start:\n{self.log}")
+        self.url = json.loads(line)["url"]
+        self._port = int(self.url.rpartition(":")[2])
+        self._process = process
+
+    def kill(self) -> None:
+        """Ends it as a crash would."""
+        if self._process is not None:
+            self._process.kill()
+            self._reap()
+
+    def stop(self) -> None:
+        """Ends it in good order."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGTERM)
+            self._reap()
+
+    def remove(self) -> None:
+        """Removes its data."""
+        self._folder.cleanup()
+
+    def _reap(self) -> None:
+        process, self._process = self._process, None
+        assert process is not None
+        try:
+            process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def find_binary() -> str:
+    """The binary: that of `BOKI_BIN`, else `boki` on the path."""
+    binary = os.environ.get("BOKI_BIN") or shutil.which("boki")
+    if binary is None:
+        raise RuntimeError(
+            "there is no boki on the PATH: put it there, or say BOKI_BIN=/path/to/boki"
+        )
+    return binary
