@@ -1,20 +1,23 @@
-//! One call, attempt by attempt, until it has a result.
+//! One call, attempt by attempt, until it has a result, or the beginning of one.
 
 use std::sync::Arc;
 
 use boki_log::Position;
-use boki_wire::worker::{CancelReason, InvokeDone, Outcome};
-use bytes::Bytes;
+use boki_wire::worker::{CancelReason, InvokeDone, Outcome, OutputHead};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::backoff::backoff;
+use crate::body::{Body, BodyStream, gather};
 use crate::call::CallReply;
 use crate::counters::count;
-use crate::dispatch::{AttemptKey, Ended, Flushes, Limit, Request};
+use crate::dispatch::{AttemptKey, Flushes, Limit, Request};
 use crate::error::CallError;
+use crate::exchange::{Ended, exchange};
 use crate::functions::Shared;
+use crate::input::Pump;
 use crate::link::Invocation;
+use crate::output::{Holding, Output};
 
 /// How a call is to be run.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +26,19 @@ pub(crate) struct Plan {
     pub(crate) limit: Limit,
     pub(crate) max_attempts: u32,
     pub(crate) on_record: bool,
+    /// The output is wanted as a whole, within the call's time.
+    pub(crate) whole: bool,
+}
+
+/// What came of an attempt.
+enum Attempted {
+    Ended(Ended),
+    /// Its output has begun. The instant is that until which the call may take, if it is wanted as a whole.
+    Began {
+        head: Box<OutputHead>,
+        output: Box<Output>,
+        until: Option<Instant>,
+    },
 }
 
 /// An attempt that somebody waits for. Dropping it gives the attempt up.
@@ -36,34 +52,47 @@ struct Held<'a> {
 impl Drop for Held<'_> {
     fn drop(&mut self) {
         if let Some(reason) = self.reason {
-            let mut flushes = Flushes::default();
-            self.shared.dispatch.lock().cancel(self.key, reason, &mut flushes);
-            flushes.flush();
-            self.shared.note_idle();
+            self.shared.give_up(self.key, reason);
         }
     }
 }
 
 impl Shared {
-    /// Runs a call to its result.
+    /// Runs a call to its result, or to the beginning of its output. `pump` passes on its input, if that is a stream.
     ///
     /// # Cancel-safety
     /// Dropping the future gives the call up; its worker is told.
-    pub(crate) async fn drive(&self, invocation: &Arc<Invocation>, plan: Plan) -> Result<CallReply<Bytes>, CallError> {
+    pub(crate) async fn drive(
+        self: &Arc<Shared>,
+        invocation: &Arc<Invocation>,
+        plan: Plan,
+        mut pump: Option<Pump>,
+    ) -> Result<CallReply, CallError> {
         let function = &invocation.function;
         let mut seen = plan.position;
         let mut attempts = 1;
         loop {
-            let last = attempts >= plan.max_attempts;
-            match self.attempt(invocation, seen, attempts, plan).await? {
+            let attempted = self.attempt(invocation, seen, attempts, plan).await?;
+            // An input that is gone in part cannot be given to another attempt.
+            let is_gone = invocation.stream.as_ref().is_some_and(|stream| stream.has_begun());
+            let last = attempts >= plan.max_attempts || is_gone;
+            let ended = match attempted {
+                Attempted::Ended(ended) => ended,
+                Attempted::Began { head, mut output, until } => {
+                    output.pump = pump.take();
+                    output.position = seen;
+                    return self.began(invocation, head, output, until).await;
+                }
+            };
+            match ended {
                 Ended::Done(InvokeDone { position, outcome: Outcome::Ok { content_type, output } }) => {
                     let position = seen.max(position);
                     if output.len() > self.config.payload_bytes {
                         let (actual, limit) = (output.len() as u64, self.config.payload_bytes as u64);
                         return Err(CallError::PayloadTooLarge { what: "output", actual, limit });
                     }
-                    let content_type = content_type.into();
-                    return Ok(CallReply { id: invocation.id, output, content_type, position, attempts });
+                    let (id, output, content_type) = (invocation.id, output.into(), content_type.into());
+                    return Ok(CallReply { id, output, content_type, head: None, position, attempts });
                 }
                 Ended::Done(InvokeDone { position, outcome: Outcome::Err { code, message, retryable } }) => {
                     seen = seen.max(position);
@@ -79,25 +108,55 @@ impl Shared {
                     }
                     self.pause(invocation, attempts, plan.limit).await?;
                 }
+                Ended::WorkerLost if is_gone => {
+                    return Err(CallError::InputGone { function: Arc::clone(function) });
+                }
                 Ended::WorkerLost if last => {
                     return Err(CallError::WorkerLost { function: Arc::clone(function), attempts });
                 }
                 Ended::WorkerLost => {}
                 Ended::Refused(error) => return Err(error),
+                Ended::GivenUp | Ended::Began(_) => return Err(CallError::Cancelled { id: invocation.id }),
             }
             attempts += 1;
             count(&self.counters.retries);
         }
     }
 
-    async fn attempt(
+    /// An attempt's output has begun: there will be no other attempt.
+    async fn began(
         &self,
+        invocation: &Invocation,
+        mut head: Box<OutputHead>,
+        mut output: Box<Output>,
+        until: Option<Instant>,
+    ) -> Result<CallReply, CallError> {
+        let (id, attempts, mut position) = (invocation.id, output.attempts, output.position);
+        let content_type = std::mem::take(&mut head.content_type).into();
+        let output = match until {
+            None => Body::Stream(BodyStream::new(output)),
+            Some(until) => match timeout_at(until, gather(&mut *output, 0, self.config.payload_bytes)).await {
+                Ok(gathered) => {
+                    position = output.position;
+                    Body::Whole(gathered.map_err(|error| error.of("output"))?)
+                }
+                Err(_) => {
+                    let function = Arc::clone(&invocation.function);
+                    return Err(CallError::DeadlineExceeded { function, id });
+                }
+            },
+        };
+        Ok(CallReply { id, output, content_type, head: Some(head), position, attempts })
+    }
+
+    async fn attempt(
+        self: &Arc<Shared>,
         invocation: &Arc<Invocation>,
         position: Position,
         attempt: u32,
         plan: Plan,
-    ) -> Result<Ended, CallError> {
-        let (reply, mut ended) = oneshot::channel();
+    ) -> Result<Attempted, CallError> {
+        let (reply, mut waiter) = exchange();
         let (started, starts) = match plan.limit {
             Limit::Until(_) => (None, None),
             Limit::OnceRunning => {
@@ -105,10 +164,15 @@ impl Shared {
                 (Some(started), Some(starts))
             }
         };
-        let invocation = Arc::clone(invocation);
-        let (id, function) = (invocation.id, Arc::clone(&invocation.function));
-        let request =
-            Request { invocation, position, attempt, limit: plan.limit, on_record: plan.on_record, reply, started };
+        let request = Request {
+            invocation: Arc::clone(invocation),
+            position,
+            attempt,
+            limit: plan.limit,
+            on_record: plan.on_record,
+            reply,
+            started,
+        };
         let mut flushes = Flushes::default();
         let key = self.dispatch.lock().submit(request, Instant::now(), &mut flushes)?;
         self.demand.note(flushes.edges);
@@ -120,17 +184,41 @@ impl Shared {
             (Limit::OnceRunning, Some(starts)) => starts.await.ok(),
             (Limit::OnceRunning, None) => None,
         };
-        let result = match until {
-            Some(until) => timeout_at(until, &mut ended).await.ok(),
-            None => Some(ended.await),
+        let ended = match until {
+            Some(until) => timeout_at(until, &mut waiter).await.ok(),
+            None => Some((&mut waiter).await),
         };
-        let Some(result) = result else {
-            held.reason = Some(CancelReason::Deadline);
-            return Err(CallError::DeadlineExceeded { function, id });
-        };
-        held.reason = None;
-        // The table drops a sender unused only when the attempt is cancelled, which only `held` does.
-        result.map_err(|_| CallError::Cancelled { id })
+        match ended {
+            None => {
+                held.reason = Some(CancelReason::Deadline);
+                let (function, id) = (Arc::clone(&invocation.function), invocation.id);
+                Err(CallError::DeadlineExceeded { function, id })
+            }
+            Some(Ended::Began(head)) => {
+                held.reason = None;
+                let output = Box::new(Output {
+                    held: Holding::new(self, key),
+                    invocation: Arc::clone(invocation),
+                    attempts: attempt,
+                    waiter,
+                    position,
+                    pump: None,
+                });
+                Ok(Attempted::Began { head, output, until: until.filter(|_| plan.whole) })
+            }
+            Some(ended) => {
+                held.reason = None;
+                Ok(Attempted::Ended(ended))
+            }
+        }
+    }
+
+    /// Gives an attempt up; its worker is told.
+    pub(crate) fn give_up(&self, key: AttemptKey, reason: CancelReason) {
+        let mut flushes = Flushes::default();
+        self.dispatch.lock().cancel(key, reason, &mut flushes);
+        flushes.flush();
+        self.note_idle();
     }
 
     /// Waits before the next attempt, each time longer.

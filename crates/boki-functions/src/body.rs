@@ -40,37 +40,45 @@ impl Body {
     /// # Errors
     /// [`BodyError`]; [`BodyError::TooLarge`] if there is more.
     pub async fn gather(self, limit: usize) -> Result<Bytes, BodyError> {
-        let too_large = |actual| Err(BodyError::TooLarge { actual, limit: limit as u64 });
-        let at_least = self.at_least();
-        if at_least > limit as u64 {
-            return too_large(at_least);
+        let (actual, limit_bytes) = (self.at_least(), limit as u64);
+        if actual > limit_bytes {
+            return Err(BodyError::TooLarge { actual, limit: limit_bytes });
         }
-        let mut stream = match self {
-            Body::Whole(bytes) => return Ok(bytes),
-            Body::Stream(stream) => stream,
-        };
-        let mut first = Bytes::new();
-        let mut rest: Option<BytesMut> = None;
-        while let Some(piece) = stream.next().await {
-            let piece = piece?;
-            let gathered = rest.as_ref().map_or(first.len(), BytesMut::len);
-            if gathered + piece.len() > limit {
-                return too_large((gathered + piece.len()) as u64);
-            }
-            match &mut rest {
-                Some(rest) => rest.extend_from_slice(&piece),
-                // What comes in one piece is not copied.
-                None if first.is_empty() => first = piece,
-                None => {
-                    let mut buf = BytesMut::with_capacity((at_least as usize).max(first.len() + piece.len()));
-                    buf.extend_from_slice(&first);
-                    buf.extend_from_slice(&piece);
-                    rest = Some(buf);
-                }
-            }
+        match self {
+            Body::Whole(bytes) => Ok(bytes),
+            Body::Stream(mut stream) => gather(&mut stream, actual, limit).await,
         }
-        Ok(rest.map_or(first, BytesMut::freeze))
     }
+}
+
+/// All that `stream` brings, at most `limit` bytes; `at_least` of them will come as far as is known.
+pub(crate) async fn gather(
+    stream: &mut (impl Stream<Item = Result<Bytes, BodyError>> + Unpin),
+    at_least: u64,
+    limit: usize,
+) -> Result<Bytes, BodyError> {
+    let at_least = usize::try_from(at_least).unwrap_or(usize::MAX).min(limit);
+    let mut first = Bytes::new();
+    let mut rest: Option<BytesMut> = None;
+    while let Some(piece) = stream.next().await {
+        let piece = piece?;
+        let gathered = rest.as_ref().map_or(first.len(), BytesMut::len);
+        if gathered + piece.len() > limit {
+            return Err(BodyError::TooLarge { actual: (gathered + piece.len()) as u64, limit: limit as u64 });
+        }
+        match &mut rest {
+            Some(rest) => rest.extend_from_slice(&piece),
+            // What comes in one piece is not copied.
+            None if first.is_empty() => first = piece,
+            None => {
+                let mut buf = BytesMut::with_capacity(at_least.max(first.len() + piece.len()));
+                buf.extend_from_slice(&first);
+                buf.extend_from_slice(&piece);
+                rest = Some(buf);
+            }
+        }
+    }
+    Ok(rest.map_or(first, BytesMut::freeze))
 }
 
 impl From<Bytes> for Body {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use boki_log::{BookId, Position};
 use boki_wire::calls::MAX_PRIORITY;
-use boki_wire::worker::{CallId, HttpHead, MAX_NAME_BYTES};
+use boki_wire::worker::{CallId, HttpHead, MAX_NAME_BYTES, OutputHead};
 use bytes::Bytes;
 use tokio::time::Instant;
 
@@ -130,7 +130,10 @@ pub struct CallReply<B = Body> {
     pub output: B,
     /// Of the output; may be empty.
     pub content_type: Arc<str>,
-    /// What the caller has seen now: its own position or the function's, whichever is larger.
+    /// The status and headers of an HTTP response, if the function made any. A call on record has none.
+    pub head: Option<Box<OutputHead>>,
+    /// What the caller has seen now: its own position or the function's, whichever is larger; of an output that is still to
+    /// come, only its own.
     pub position: Position,
     /// How many attempts it took.
     pub attempts: u32,
@@ -142,16 +145,16 @@ impl CallReply {
     /// # Errors
     /// Whatever ended the output before it was complete.
     pub async fn whole(self, limit: usize) -> Result<CallReply<Bytes>, CallError> {
-        let CallReply { id, output, content_type, position, attempts } = self;
+        let CallReply { id, output, content_type, head, position, attempts } = self;
         let output = output.gather(limit).await.map_err(|error| error.of("output"))?;
-        Ok(CallReply { id, output, content_type, position, attempts })
+        Ok(CallReply { id, output, content_type, head, position, attempts })
     }
 }
 
 impl From<CallReply<Bytes>> for CallReply {
     fn from(reply: CallReply<Bytes>) -> CallReply {
-        let CallReply { id, output, content_type, position, attempts } = reply;
-        CallReply { id, output: output.into(), content_type, position, attempts }
+        let CallReply { id, output, content_type, head, position, attempts } = reply;
+        CallReply { id, output: output.into(), content_type, head, position, attempts }
     }
 }
 

@@ -39,7 +39,11 @@ pub struct FunctionsStatus {
     pub running: usize,
     /// Attempts that wait for a worker now.
     pub queued: usize,
-    /// How long calls took.
+    /// Outputs that are being passed on piece by piece now.
+    pub streams: u64,
+    /// Most bytes of any one such output that ever waited for its reader.
+    pub stream_peak_bytes: u64,
+    /// How long calls took, those whose output comes piece by piece until its beginning.
     pub latencies: Latencies,
 }
 
@@ -51,6 +55,8 @@ pub(crate) struct Counters {
     pub(crate) restarts: AtomicU64,
     pub(crate) stray_answers: AtomicU64,
     pub(crate) recorded: AtomicU64,
+    streams: AtomicU64,
+    stream_peak_bytes: AtomicU64,
     buckets: [AtomicU64; LATENCY_BOUNDS_US.len() + 1],
     sum_us: AtomicU64,
 }
@@ -72,6 +78,21 @@ impl Counters {
         self.sum_us.fetch_add(took_us, Ordering::Relaxed);
     }
 
+    /// An output has begun.
+    pub(crate) fn stream_opened(&self) {
+        count(&self.streams);
+    }
+
+    /// An output has ended.
+    pub(crate) fn stream_closed(&self) {
+        self.streams.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// So many bytes of an output wait for its reader.
+    pub(crate) fn stream_buffered(&self, bytes: usize) {
+        self.stream_peak_bytes.fetch_max(bytes as u64, Ordering::Relaxed);
+    }
+
     pub(crate) fn picture(&self) -> FunctionsStatus {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         FunctionsStatus {
@@ -81,6 +102,8 @@ impl Counters {
             restarts: get(&self.restarts),
             stray_answers: get(&self.stray_answers),
             recorded: get(&self.recorded),
+            streams: get(&self.streams),
+            stream_peak_bytes: get(&self.stream_peak_bytes),
             latencies: Latencies { buckets: self.buckets.each_ref().map(get), sum_us: get(&self.sum_us) },
             ..FunctionsStatus::default()
         }

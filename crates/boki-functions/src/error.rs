@@ -89,6 +89,18 @@ pub enum CallError {
         /// What: "input" or "output".
         what: &'static str,
     },
+    /// The worker was lost when it had got some of an input that comes once.
+    #[error("the worker of function {function:?} was lost, and some of the call's input with it")]
+    InputGone {
+        /// Which function.
+        function: Arc<str>,
+    },
+    /// The input did not arrive in the call's time.
+    #[error("the input for function {function:?} did not arrive in time")]
+    InputTooSlow {
+        /// Which function.
+        function: Arc<str>,
+    },
     /// There is no record of such a call (any more) in the book.
     #[error("there is no call {id} on record in this book")]
     CallNotFound {
@@ -119,7 +131,7 @@ impl CallError {
     /// Every code of this type, each with a page in `docs/errors/`.
     pub const CODES: &[&str] = &[
         "BK0401", "BK0402", "BK0403", "BK0404", "BK0405", "BK0406", "BK0407", "BK0408", "BK0409", "BK0410", "BK0411",
-        "BK0412", "BK0420",
+        "BK0412", "BK0420", "BK0421", "BK0422",
     ];
 
     /// The stable code, as in `docs/errors/`.
@@ -139,6 +151,8 @@ impl CallError {
             CallError::InvalidCall { .. } => "BK0411",
             CallError::InvalidWorker { .. } => "BK0412",
             CallError::BodyCutShort { .. } => "BK0420",
+            CallError::InputGone { .. } => "BK0421",
+            CallError::InputTooSlow { .. } => "BK0422",
             CallError::Log(error) => error.code(),
         }
     }
@@ -149,9 +163,11 @@ impl CallError {
         match self {
             CallError::FunctionNotFound { .. } | CallError::Overloaded { .. } | CallError::ShuttingDown => Retry::Later,
             CallError::FunctionFailed { retryable: true, .. } => Retry::Later,
-            CallError::WorkerLost { .. } | CallError::DeadlineExceeded { .. } | CallError::BodyCutShort { .. } => {
-                Retry::WithSameId
-            }
+            CallError::WorkerLost { .. }
+            | CallError::DeadlineExceeded { .. }
+            | CallError::BodyCutShort { .. }
+            | CallError::InputGone { .. } => Retry::WithSameId,
+            CallError::InputTooSlow { .. } => Retry::Later,
             CallError::Log(error) => error.retry(),
             _ => Retry::Never,
         }
@@ -170,7 +186,9 @@ impl CallError {
     #[must_use]
     pub fn details(&self) -> Map<String, Value> {
         let fields = match self {
-            CallError::FunctionNotFound { function } => json!({ "function": &**function }),
+            CallError::FunctionNotFound { function }
+            | CallError::InputGone { function }
+            | CallError::InputTooSlow { function } => json!({ "function": &**function }),
             CallError::FunctionFailed { function, code, message, retryable, position, attempts } => json!({
                 "attempts": attempts,
                 "error": &**code,

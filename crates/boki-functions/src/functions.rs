@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::attempt::Plan;
+use crate::body::{Body, BodyStream};
 use crate::call::{Call, CallReply, CallStatus, Demand, FunctionInfo, Sent, WorkerInfo};
 use crate::config::FunctionsConfig;
 use crate::counters::{Counters, FunctionsStatus};
@@ -25,6 +26,7 @@ use crate::demand::{DemandSignal, Edges};
 use crate::dispatch::{Dispatch, Flushes, Limit};
 use crate::error::CallError;
 use crate::ids::CallIds;
+use crate::input::{Inputs, Pump, StreamedInput};
 use crate::link::Invocation;
 use crate::logs::{LogFilter, LogLine, LogPage, Logs};
 use crate::process::{Processes, WorkerCommand};
@@ -56,6 +58,8 @@ pub(crate) struct Shared {
     book_names: Mutex<HashMap<BookId, Arc<str>>>,
     /// While the engine stops: an attempt has ended.
     ended: Notify,
+    /// Inputs that come piece by piece, by the attempts that get them.
+    pub(crate) inputs: Inputs,
     pub(crate) demand: DemandSignal,
     /// Counts workers that connect and workers that go.
     worker_changes: watch::Sender<u64>,
@@ -82,26 +86,32 @@ impl Functions {
             ids: CallIds::new(),
             book_names: Mutex::default(),
             ended: Notify::new(),
+            inputs: Inputs::default(),
             demand: DemandSignal::new(),
             worker_changes: watch::Sender::new(0),
             config,
         }))
     }
 
-    /// Runs a function and waits for its result. Without an idempotency key, nothing is written: the call
-    /// lives and dies with this engine.
+    /// Runs a function and waits for its result, or for the beginning of an output that comes piece by piece: from then on
+    /// the call goes on as long as the output is held, whatever its deadline was. Without an idempotency key, nothing is
+    /// written: the call lives and dies with this engine.
     ///
     /// # Cancel-safety
-    /// Dropping the future gives the call up; one with a key goes on.
+    /// Dropping the future, or the output before its end, gives the call up; one with a key goes on.
     ///
     /// # Errors
     /// [`CallError`].
     pub async fn call(&self, call: Call) -> Result<CallReply, CallError> {
+        self.run(call, false).await
+    }
+
+    async fn run(&self, call: Call, whole: bool) -> Result<CallReply, CallError> {
         let started = Instant::now();
         let result = if call.idempotency_key.is_some() {
             Box::pin(self.call_on_record(call)).await
         } else {
-            self.0.call_once(call, started).await
+            self.0.call_once(call, started, whole).await
         };
         self.0.counters.call_ended(started.elapsed(), result.is_err());
         result
@@ -112,7 +122,7 @@ impl Functions {
         Shared::call_on_record(&self.0, call).await.map(CallReply::from)
     }
 
-    /// As [`Functions::call`], with the whole output.
+    /// As [`Functions::call`], with the whole output, which has to come within the call's time.
     ///
     /// # Cancel-safety
     /// As [`Functions::call`].
@@ -120,7 +130,7 @@ impl Functions {
     /// # Errors
     /// [`CallError`].
     pub async fn call_whole(&self, call: Call) -> Result<CallReply<Bytes>, CallError> {
-        self.call(call).await?.whole(self.0.config.payload_bytes).await
+        self.run(call, true).await?.whole(self.0.config.payload_bytes).await
     }
 
     /// Puts a call on record, which makes it run, and does not wait for that.
@@ -325,14 +335,34 @@ impl Functions {
 
 impl Shared {
     /// A call that is not on record.
-    async fn call_once(&self, call: Call, started: Instant) -> Result<CallReply, CallError> {
+    async fn call_once(
+        self: &Arc<Shared>,
+        mut call: Call,
+        started: Instant,
+        whole: bool,
+    ) -> Result<CallReply, CallError> {
         call.check()?;
-        let call = call.whole(self.config.payload_bytes).await?;
         let book_name = match self.known_book_name(call.book) {
             Some(name) => name,
             None => self.find_book_name(call.book).await?,
         };
         let terms = self.dispatch.lock().terms(&call.function);
+        let until = started + call.deadline.unwrap_or(terms.timeout);
+        let input = std::mem::replace(&mut call.input, Body::Whole(Bytes::new()));
+        let (input, stream) = match input {
+            whole @ Body::Whole(_) => {
+                (whole.gather(self.config.payload_bytes).await.map_err(|error| error.of("input"))?, None)
+            }
+            Body::Stream(stream) => Box::pin(self.take_stream(&call.function, stream, until)).await?,
+        };
+        let (stream, pump) = match stream {
+            None => (None, None),
+            Some(pieces) => {
+                let stream = StreamedInput::new();
+                let pump = Pump::start(self, Arc::clone(&stream), pieces);
+                (Some(stream), Some(pump))
+            }
+        };
         let invocation = Arc::new(Invocation {
             id: self.ids.next(),
             function: call.function,
@@ -340,16 +370,58 @@ impl Shared {
             book_name,
             content_type: call.content_type,
             http: call.http,
-            input: call.input,
+            input,
+            stream,
         });
-        let until = started + call.deadline.unwrap_or(terms.timeout);
         let plan = Plan {
             position: call.position,
             limit: Limit::Until(until),
             max_attempts: terms.max_attempts,
             on_record: false,
+            whole,
         };
-        self.drive(&invocation, plan).await.map(CallReply::from)
+        self.drive(&invocation, plan, pump).await
+    }
+
+    /// An input that comes piece by piece, as the function takes it: as it is, or as a whole.
+    async fn take_stream(
+        &self,
+        function: &Arc<str>,
+        stream: BodyStream,
+        until: Instant,
+    ) -> Result<(Bytes, Option<BodyStream>), CallError> {
+        let too_slow = |_| CallError::InputTooSlow { function: Arc::clone(function) };
+        match timeout_at(until, self.streams_input(function)).await {
+            Ok(Ok(true)) => Ok((Bytes::new(), Some(stream))),
+            Ok(Ok(false)) => {
+                let gathered = Body::Stream(stream).gather(self.config.payload_bytes);
+                let gathered = timeout_at(until, gathered).await.map_err(too_slow)?;
+                Ok((gathered.map_err(|error| error.of("input"))?, None))
+            }
+            Ok(Err(error)) => Err(error),
+            // No worker has come that could have told.
+            Err(_) => Err(CallError::FunctionNotFound { function: Arc::clone(function) }),
+        }
+    }
+
+    /// Whether a function takes its input piece by piece. Waits for a worker that is starting.
+    async fn streams_input(&self, function: &str) -> Result<bool, CallError> {
+        let mut changes = self.worker_changes.subscribe();
+        loop {
+            {
+                let dispatch = self.dispatch.lock();
+                match dispatch.terms(function).streams_input {
+                    Some(streams) => return Ok(streams),
+                    None => dispatch.admits(function, 0, Instant::now())?,
+                }
+                if !dispatch.expects_workers() {
+                    return Ok(false);
+                }
+            }
+            if changes.changed().await.is_err() {
+                return Err(CallError::ShuttingDown);
+            }
+        }
     }
 
     /// A worker has connected, or is gone.

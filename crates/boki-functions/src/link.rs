@@ -6,8 +6,12 @@ use std::time::Duration;
 use boki_log::{BookId, Position};
 use boki_net::{Close, Outbox};
 use boki_wire::Message;
-use boki_wire::worker::{self, CallId, CancelReason, Drain, HttpHead, Invoke, InvokeCancel, Registered};
+use boki_wire::worker::{
+    self, CallId, CancelReason, Drain, HttpHead, Invoke, InvokeCancel, InvokeInput, OutputCredit, Registered,
+};
 use bytes::Bytes;
+
+use crate::input::StreamedInput;
 
 /// While more than this waits to be read by a worker that has calls already, it gets no further ones.
 const CONGESTED_BYTES: usize = 4 << 20;
@@ -21,7 +25,16 @@ pub(crate) struct Invocation {
     pub(crate) book_name: Arc<str>,
     pub(crate) content_type: Arc<str>,
     pub(crate) http: Option<HttpHead>,
+    /// All of it, or nothing if it is a stream.
     pub(crate) input: Bytes,
+    pub(crate) stream: Option<Arc<StreamedInput>>,
+}
+
+impl Invocation {
+    /// How much memory it takes to let it wait.
+    pub(crate) fn bytes(&self) -> usize {
+        self.input.len() + self.http.as_ref().map_or(0, |http| http.as_bytes().len())
+    }
 }
 
 /// Pushes frames to one worker; whoever pushed has to flush.
@@ -62,13 +75,24 @@ impl Link {
             content_type: &invocation.content_type,
             http: invocation.http.clone(),
             input: invocation.input.clone(),
-            more_input: false,
+            more_input: invocation.stream.is_some(),
         };
         self.outbox.push(worker::INVOKE, corr, |body| invoke.write(body));
+        if let Some(stream) = &invocation.stream {
+            stream.begin(self, corr);
+        }
     }
 
     pub(crate) fn cancel(&self, corr: u64, reason: CancelReason) {
         InvokeCancel { reason }.push(&self.outbox, corr);
+    }
+
+    pub(crate) fn input(&self, corr: u64, bytes: Bytes, last: bool) {
+        InvokeInput { last, bytes }.push(&self.outbox, corr);
+    }
+
+    pub(crate) fn output_credit(&self, corr: u64, bytes: u32) {
+        OutputCredit { bytes }.push(&self.outbox, corr);
     }
 
     pub(crate) fn drain(&self) {

@@ -1,19 +1,20 @@
 //! A connected worker, as its connection sees it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
 use boki_log::LogError;
 use boki_net::{Frame, Outbox};
 use boki_wire::Message;
-use boki_wire::worker::{self, InvokeDone, Register, WorkerLog};
+use boki_wire::worker::{self, InputCredit, InvokeDone, OutputData, OutputHead, Register, WorkerLog};
 use tokio::time::{Instant, sleep};
 
 use crate::call::Parent;
 use crate::counters::count;
 use crate::dispatch::{AttemptKey, Flushes, NewWorker, WorkerKey};
 use crate::error::CallError;
+use crate::exchange::Incoming;
 use crate::functions::Shared;
 use crate::link::Link;
 use crate::logs::Source;
@@ -35,6 +36,9 @@ pub struct WorkerLink {
     /// The process that it is, if this engine started it.
     process: Option<Attached>,
     gone: bool,
+    link: Link,
+    /// Those that have begun, by the attempts that make them.
+    outputs: BTreeMap<u64, Incoming>,
 }
 
 impl WorkerLink {
@@ -55,7 +59,7 @@ impl WorkerLink {
         let worker = NewWorker {
             name: Arc::clone(&name),
             pid: register.pid,
-            link,
+            link: link.clone(),
             concurrency: register.concurrency,
             functions: register.functions,
         };
@@ -67,7 +71,8 @@ impl WorkerLink {
         }
         shared.note_worker();
         tracing::info!(worker = %name, id = key.number(), "worker connected");
-        Ok(WorkerLink { shared: Arc::clone(shared), key, name, version, process, gone: false })
+        let (shared, outputs) = (Arc::clone(shared), BTreeMap::new());
+        Ok(WorkerLink { shared, key, name, version, process, gone: false, link, outputs })
     }
 
     /// How the engine names the worker.
@@ -112,6 +117,9 @@ impl WorkerLink {
             worker::INVOKE_DONE => {
                 let done = InvokeDone::decode(&frame.body)?;
                 let key = AttemptKey::from_corr(frame.corr);
+                if !self.outputs.is_empty() {
+                    self.outputs.remove(&frame.corr);
+                }
                 // The connection's task writes what this pushes, once it has taken all that arrived with it.
                 let mut flushes = Flushes::default();
                 let now = Instant::now();
@@ -120,6 +128,23 @@ impl WorkerLink {
                 }
                 self.shared.demand.note(flushes.edges);
                 self.shared.note_idle();
+                Ok(())
+            }
+            worker::OUTPUT_HEAD => self.output_begins(frame),
+            worker::OUTPUT_DATA => {
+                let OutputData { bytes } = OutputData::decode(&frame.body)?;
+                let output = self.outputs.get(&frame.corr);
+                let output = output.ok_or(LogError::Malformed { reason: "a piece of an output that has not begun" })?;
+                self.shared.counters.stream_buffered(output.data(bytes)?);
+                Ok(())
+            }
+            worker::INPUT_CREDIT => {
+                let InputCredit { bytes } = InputCredit::decode(&frame.body)?;
+                let input = self.shared.inputs.lock().get(&frame.corr).cloned();
+                // An attempt that has just ended needs no more.
+                if let Some(input) = input {
+                    input.credit(frame.corr, bytes);
+                }
                 Ok(())
             }
             worker::WORKER_LOG => {
@@ -138,11 +163,31 @@ impl WorkerLink {
                 Ok(())
             }
             worker::REGISTER => Err(LogError::Malformed { reason: "a worker registers once per connection" }),
-            worker::REGISTERED | worker::INVOKE | worker::INVOKE_CANCEL => {
+            worker::REGISTERED
+            | worker::INVOKE
+            | worker::INVOKE_CANCEL
+            | worker::INVOKE_INPUT
+            | worker::OUTPUT_CREDIT => {
                 Err(LogError::Malformed { reason: "a worker sent a message that only an engine sends" })
             }
             _ => Ok(()),
         }
+    }
+
+    fn output_begins(&mut self, frame: &Frame) -> Result<(), LogError> {
+        let head = OutputHead::decode(&frame.body)?;
+        if self.outputs.contains_key(&frame.corr) {
+            return Err(LogError::Malformed { reason: "an output begins once" });
+        }
+        let dispatch = self.shared.dispatch.lock();
+        let output = match dispatch.reply_of(AttemptKey::from_corr(frame.corr), self.key) {
+            None => return Err(LogError::Malformed { reason: "the output of a call that does not run here" }),
+            Some(None) => Incoming::unwanted(),
+            Some(Some(reply)) => reply.begin(head, self.link.clone(), frame.corr, self.shared.config.payload_bytes)?,
+        };
+        drop(dispatch);
+        self.outputs.insert(frame.corr, output);
+        Ok(())
     }
 
     fn leave(&mut self) {
@@ -155,6 +200,7 @@ impl WorkerLink {
         if self.shared.dispatch.lock().detach(self.key, Instant::now()) {
             expire_later(&self.shared);
         }
+        self.outputs.clear();
         self.shared.note_idle();
         self.shared.note_worker();
         tracing::info!(worker = %self.name, id = self.key.number(), "worker disconnected");

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use boki_wire::worker::CancelReason;
 use tokio::time::Instant;
 
-use super::{AttemptKey, Dispatch, Ended, Flushes, FunctionKey, WorkerKey};
+use super::{AttemptKey, Dispatch, Flushes, FunctionKey, WorkerKey};
 use crate::error::CallError;
+use crate::exchange::Ended;
 
 impl Dispatch {
     /// Refuses what waits for a function that no worker offers any more, once nobody can be expected to.
@@ -55,6 +56,11 @@ impl Dispatch {
         self.starting += 1;
     }
 
+    /// Whether any such process is on its way.
+    pub(crate) fn expects_workers(&self) -> bool {
+        self.starting > 0
+    }
+
     /// A supervised process has registered, or will never.
     pub(crate) fn worker_settled(&mut self, now: Instant) {
         self.starting = self.starting.saturating_sub(1);
@@ -84,19 +90,24 @@ impl Dispatch {
     pub(crate) fn abandon(&mut self, flushes: &mut Flushes) {
         let attempts: Vec<AttemptKey> = self.attempts.keys().collect();
         for key in attempts {
-            let Some(attempt) = self.attempts.get_mut(key) else { continue };
-            let (worker, function) = (attempt.worker, attempt.function);
-            let Some(request) = attempt.request.take() else { continue };
-            self.running -= 1;
-            if let Some(function) = self.functions.get_mut(function) {
-                function.running -= 1;
-            }
-            let _ = request.reply.send(Ended::Refused(CallError::ShuttingDown));
-            let Some(worker_key) = worker else { continue };
-            if let Some(worker) = self.workers.get(worker_key) {
-                worker.link.cancel(key.corr(), CancelReason::ShuttingDown);
-                flushes.note(worker_key, &worker.link);
-            }
+            self.fail(key, CallError::ShuttingDown, CancelReason::ShuttingDown, flushes);
+        }
+    }
+
+    /// An attempt that runs is not to go on, and whoever waits for it is told why. It keeps its slot until its worker answers.
+    pub(crate) fn fail(&mut self, key: AttemptKey, error: CallError, reason: CancelReason, flushes: &mut Flushes) {
+        let Some(attempt) = self.attempts.get_mut(key) else { return };
+        let Some(worker_key) = attempt.worker else { return };
+        let function = attempt.function;
+        let Some(request) = attempt.request.take() else { return };
+        self.running -= 1;
+        if let Some(function) = self.functions.get_mut(function) {
+            function.running -= 1;
+        }
+        request.reply.send(Ended::Refused(error));
+        if let Some(worker) = self.workers.get(worker_key) {
+            worker.link.cancel(key.corr(), reason);
+            flushes.note(worker_key, &worker.link);
         }
     }
 }

@@ -27,6 +27,7 @@ use tokio::time::Instant;
 use crate::config::FunctionsConfig;
 use crate::demand::Edges;
 use crate::error::CallError;
+use crate::exchange::{Ended, Reply};
 use crate::link::{Invocation, Link};
 
 pub(crate) use workers::NewWorker;
@@ -58,17 +59,6 @@ impl WorkerKey {
     }
 }
 
-/// How an attempt ended.
-#[derive(Debug)]
-pub(crate) enum Ended {
-    /// The worker answered.
-    Done(InvokeDone),
-    /// The worker is gone.
-    WorkerLost,
-    /// It never ran, and will not.
-    Refused(CallError),
-}
-
 /// What bounds an attempt's time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Limit {
@@ -89,7 +79,7 @@ pub(crate) struct Request {
     /// It is on record: it waits for a worker even if none offers the function, and no bound refuses it.
     pub(crate) on_record: bool,
     /// Where its end is told.
-    pub(crate) reply: oneshot::Sender<Ended>,
+    pub(crate) reply: Reply,
     /// Where it is told that it runs, and until when.
     pub(crate) started: Option<oneshot::Sender<Instant>>,
 }
@@ -109,6 +99,8 @@ struct Function {
     description: Arc<str>,
     max_attempts: u32,
     timeout: Duration,
+    /// `None`: no worker has said so far.
+    streams_input: Option<bool>,
     /// Those that offer it and take calls.
     workers: Vec<WorkerKey>,
     /// Where the search for a worker begins: it moves on, so that equal workers share the work.
@@ -146,6 +138,8 @@ impl Worker {
 pub(crate) struct Terms {
     pub(crate) timeout: Duration,
     pub(crate) max_attempts: u32,
+    /// Whether it takes its input piece by piece; `None`: no worker has said so far.
+    pub(crate) streams_input: Option<bool>,
 }
 
 /// The links that have frames to be written: to be flushed once the lock is released.
@@ -217,8 +211,15 @@ impl Dispatch {
     /// What holds for calls of `name`.
     pub(crate) fn terms(&self, name: &str) -> Terms {
         match self.by_name.get(name).and_then(|key| self.functions.get(*key)) {
-            Some(function) => Terms { timeout: function.timeout, max_attempts: function.max_attempts },
-            None => Terms { timeout: self.config.timeout, max_attempts: self.config.max_attempts },
+            Some(function) => Terms {
+                timeout: function.timeout,
+                max_attempts: function.max_attempts,
+                streams_input: function.streams_input,
+            },
+            None => {
+                let (timeout, max_attempts) = (self.config.timeout, self.config.max_attempts);
+                Terms { timeout, max_attempts, streams_input: None }
+            }
         }
     }
 
@@ -264,7 +265,7 @@ impl Dispatch {
             return Err(CallError::ShuttingDown);
         }
         let name = Arc::clone(&request.invocation.function);
-        let input_bytes = request.invocation.input.len();
+        let input_bytes = request.invocation.bytes();
         let is_retry = request.attempt > 1;
         let known = self.by_name.get(&name).copied();
         let worker = known.and_then(|function| self.free_worker(function));
@@ -385,7 +386,7 @@ impl Dispatch {
     /// Takes an attempt out of the counts of what waits.
     fn unqueue(&mut self, key: AttemptKey) {
         let Some(attempt) = self.attempts.get(key) else { return };
-        let bytes = attempt.request.as_ref().map_or(0, |request| request.invocation.input.len());
+        let bytes = attempt.request.as_ref().map_or(0, |request| request.invocation.bytes());
         self.queued -= 1;
         self.queued_bytes -= bytes;
         if let Some(function) = self.functions.get_mut(attempt.function) {
@@ -396,6 +397,12 @@ impl Dispatch {
     /// Whether an attempt runs on this worker, and somebody waits for its end.
     pub(crate) fn runs_on(&self, key: AttemptKey, worker: WorkerKey) -> bool {
         self.attempts.get(key).is_some_and(|attempt| attempt.worker == Some(worker) && attempt.request.is_some())
+    }
+
+    /// Where the end of an attempt of this worker is told; `Some(None)`: it was given up. `None`: there is no such attempt.
+    pub(crate) fn reply_of(&self, key: AttemptKey, worker: WorkerKey) -> Option<Option<&Reply>> {
+        let attempt = self.attempts.get(key).filter(|attempt| attempt.worker == Some(worker))?;
+        Some(attempt.request.as_ref().map(|request| &request.reply))
     }
 
     /// A worker's answer to an attempt. `false`: nobody waits for it (late, given twice, or never asked).
@@ -432,7 +439,8 @@ impl Dispatch {
                 function.running -= 1;
             }
         }
-        request.reply.send(ended).is_ok()
+        request.reply.send(ended);
+        true
     }
 
     /// Gives an attempt up. One that runs keeps its slot until its worker answers.
@@ -475,6 +483,7 @@ impl Dispatch {
             description: "".into(),
             max_attempts: self.config.max_attempts,
             timeout: self.config.timeout,
+            streams_input: None,
             workers: Vec::new(),
             turn: 0,
             queue: VecDeque::new(),

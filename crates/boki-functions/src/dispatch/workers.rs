@@ -6,8 +6,9 @@ use std::time::Duration;
 use boki_wire::worker::FunctionSpec;
 use tokio::time::Instant;
 
-use super::{AttemptKey, Dispatch, Ended, Flushes, FunctionKey, Worker, WorkerKey};
+use super::{AttemptKey, Dispatch, Flushes, FunctionKey, Worker, WorkerKey};
 use crate::error::CallError;
+use crate::exchange::Ended;
 use crate::link::Link;
 
 /// A worker to be taken in.
@@ -53,6 +54,7 @@ impl Dispatch {
                     0 => self.config.timeout,
                     timeout_ms => Duration::from_millis(u64::from(timeout_ms)),
                 };
+                function.streams_input = Some(spec.streams_input);
                 function.lost_at = None;
             }
             functions.push(key);

@@ -143,7 +143,7 @@ pub(super) fn decode_ended(
     let name: Arc<str> = reader.short_str()?.into();
     let function = Arc::clone(function);
     Ok(match how {
-        0 => Ok(CallReply { id, output: reader.rest(), content_type: name, position, attempts }),
+        0 => Ok(CallReply { id, output: reader.rest(), content_type: name, head: None, position, attempts }),
         1 | 2 => {
             let message = String::from_utf8_lossy(&reader.rest()).into();
             Err(CallError::FunctionFailed { function, code: name, message, retryable: how == 2, position, attempts })
@@ -206,6 +206,7 @@ mod tests {
                 id,
                 output: Bytes::from_static(b"x"),
                 content_type: "text/plain".into(),
+                head: None,
                 position,
                 attempts: 2,
             }),

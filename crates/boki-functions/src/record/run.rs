@@ -306,7 +306,7 @@ impl Shared {
     }
 
     async fn run_accepted(
-        &self,
+        self: &Arc<Shared>,
         book: BookId,
         id: CallId,
         run: &Run,
@@ -329,11 +329,13 @@ impl Shared {
             content_type: accepted.content_type,
             http: None,
             input: accepted.input,
+            stream: None,
         });
         let max_attempts = self.dispatch.lock().terms(&invocation.function).max_attempts;
-        let plan = Plan { position: accepted.position.max(position), limit, max_attempts, on_record: true };
+        let plan =
+            Plan { position: accepted.position.max(position), limit, max_attempts, on_record: true, whole: true };
         tokio::select! {
-            result = self.drive(&invocation, plan) => result,
+            result = self.drive(&invocation, plan, None) => result?.whole(self.config.payload_bytes).await,
             () = run.cancelled.cancelled() => Err(CallError::Cancelled { id }),
         }
     }
