@@ -81,7 +81,7 @@ impl Shared {
                 Attempted::Began { head, mut output, until } => {
                     output.pump = pump.take();
                     output.position = seen;
-                    return self.began(invocation, head, output, until).await;
+                    return self.began(invocation, head, output, until, plan.on_record).await;
                 }
             };
             match ended {
@@ -130,6 +130,7 @@ impl Shared {
         mut head: Box<OutputHead>,
         mut output: Box<Output>,
         until: Option<Instant>,
+        on_record: bool,
     ) -> Result<CallReply, CallError> {
         let (id, attempts, mut position) = (invocation.id, output.attempts, output.position);
         let content_type = std::mem::take(&mut head.content_type).into();
@@ -146,7 +147,9 @@ impl Shared {
                 }
             },
         };
-        Ok(CallReply { id, output, content_type, head: Some(head), position, attempts })
+        // What is on record has no head: whoever asks for the result later gets the same as who asks first.
+        let head = (!on_record).then_some(head);
+        Ok(CallReply { id, output, content_type, head, position, attempts })
     }
 
     async fn attempt(

@@ -153,6 +153,8 @@ pub struct Given {
     pub function: String,
     pub book_name: String,
     pub input: String,
+    pub more_input: bool,
+    pub http: Option<HttpHead>,
 }
 
 impl Worker {
@@ -208,6 +210,8 @@ impl Worker {
             function: invoke.function.into(),
             book_name: invoke.book_name.into(),
             input: String::from_utf8(invoke.input.to_vec()).unwrap(),
+            more_input: invoke.more_input,
+            http: invoke.http,
         }
     }
 

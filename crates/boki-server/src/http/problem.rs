@@ -240,7 +240,14 @@ impl Problem {
             CallError::Cancelled { .. } => (StatusCode::CONFLICT, "call it again".to_owned()),
             CallError::KeyReused { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "use another Idempotency-Key".to_owned()),
             CallError::PayloadTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "boki config show".to_owned()),
-            CallError::BodyCutShort { .. } => (StatusCode::BAD_REQUEST, "send it again".to_owned()),
+            CallError::BodyCutShort { what: "input" } => (StatusCode::BAD_REQUEST, "send it again".to_owned()),
+            CallError::BodyCutShort { .. } => (StatusCode::BAD_GATEWAY, "call it again".to_owned()),
+            CallError::InputGone { .. } => {
+                (StatusCode::BAD_GATEWAY, "look at the worker's output, then send it again".to_owned())
+            }
+            CallError::InputTooSlow { .. } => {
+                (StatusCode::REQUEST_TIMEOUT, "send it faster, or with a longer Boki-Timeout".to_owned())
+            }
             CallError::CallNotFound { .. } => {
                 (StatusCode::NOT_FOUND, "ask with ?book= for the book that the call was sent in".to_owned())
             }
@@ -263,7 +270,9 @@ impl Problem {
                 add("retryable", (*retryable).into());
                 add("attempts", (*attempts).into());
             }
-            CallError::FunctionNotFound { function } => {
+            CallError::FunctionNotFound { function }
+            | CallError::InputGone { function }
+            | CallError::InputTooSlow { function } => {
                 add("function", (**function).into());
             }
             CallError::WorkerLost { function, attempts } => {
@@ -284,6 +293,9 @@ impl Problem {
             CallError::PayloadTooLarge { actual, limit, .. } => {
                 add("actual", (*actual).into());
                 add("limit", (*limit).into());
+            }
+            CallError::BodyCutShort { what } => {
+                add("what", (*what).into());
             }
             CallError::Overloaded { limit, .. } => {
                 add("limit", (*limit).into());
