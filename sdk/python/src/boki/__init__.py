@@ -14,11 +14,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from . import sync as sync
+    from . import testing as testing
     from ._book import Ack as Ack
     from ._book import Book as Book
     from ._book import Consistency as Consistency
     from ._client import Client as Client
     from ._client import connect as connect
+    from ._cx import Cx as Cx
     from ._errors import BookExists as BookExists
     from ._errors import BookNotFound as BookNotFound
     from ._errors import CallCancelled as CallCancelled
@@ -47,6 +50,13 @@ if TYPE_CHECKING:
     from ._errors import TooLarge as TooLarge
     from ._errors import UnexpectedAnswer as UnexpectedAnswer
     from ._errors import WorkerLost as WorkerLost
+    from ._function import Output as Output
+    from ._function import function as function
+    from ._function import http as http
+    from ._http import Event as Event
+    from ._http import Headers as Headers
+    from ._http import Request as Request
+    from ._http import Response as Response
     from ._payload import Json as Json
     from ._results import Appended as Appended
     from ._results import BookInfo as BookInfo
@@ -55,13 +65,17 @@ if TYPE_CHECKING:
     from ._results import Record as Record
     from ._results import Sent as Sent
     from ._results import TagPage as TagPage
+    from ._serve import serve as serve
+    from ._streams import Input as Input
     from ._terms import Duration as Duration
+    from ._worker import Worker as Worker
 
 __version__ = "0.1.0"
 
 _MODULES = {
     "_book": ("Ack", "Book", "Consistency"),
     "_client": ("Client", "connect"),
+    "_cx": ("Cx",),
     "_errors": (
         "BookExists",
         "BookNotFound",
@@ -92,6 +106,8 @@ _MODULES = {
         "UnexpectedAnswer",
         "WorkerLost",
     ),
+    "_function": ("Output", "function", "http"),
+    "_http": ("Event", "Headers", "Request", "Response"),
     "_payload": ("Json",),
     "_results": (
         "Appended",
@@ -102,14 +118,20 @@ _MODULES = {
         "Sent",
         "TagPage",
     ),
+    "_serve": ("serve",),
+    "_streams": ("Input",),
     "_terms": ("Duration",),
+    "_worker": ("Worker",),
 }
+_SUBMODULES = ("sync", "testing")
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> object:
     from importlib import import_module
 
+    if name in _SUBMODULES:
+        return import_module(f"boki.{name}")
     module = _HOMES.get(name)
     if module is not None:
         value: object = getattr(import_module(f"boki.{module}"), name)
@@ -119,4 +141,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted([*_HOMES, "__version__"])
+    return sorted([*_HOMES, *_SUBMODULES, "__version__"])

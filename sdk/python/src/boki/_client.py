@@ -132,19 +132,9 @@ class Client:
         content_type: str | None = None,
     ) -> Sent:
         """Puts a call on record and does not wait for its result: it runs, whatever crashes."""
-        sent: Sent = await self._call(
-            function,
-            input,
-            book,
-            # So that it can be repeated when the connection breaks.
-            key or os.urandom(16).hex(),
-            deadline,
-            priority,
-            limit_key,
-            content_type,
-            detached=True,
+        return await self._send(
+            function, input, book, key, deadline, priority, limit_key, content_type
         )
-        return sent
 
     async def result(
         self, call: str, *, book: Book | None = None, wait: Duration | None = None
@@ -219,6 +209,27 @@ class Client:
             repeatable=bool(key),
         )
         return (await self._session.ask(question, seen))[1]
+
+    async def _send(
+        self,
+        function: str,
+        input: Any,
+        book: Book | None,
+        key: str | None,
+        deadline: Duration | None,
+        priority: int,
+        limit_key: str | None,
+        content_type: str | None,
+        *,
+        parent: int = 0,
+    ) -> Sent:
+        # A key in any case, so that it can be repeated when the connection breaks.
+        key = key or os.urandom(16).hex()
+        terms = (deadline, priority, limit_key, content_type)
+        sent: Sent = await self._call(
+            function, input, book, key, *terms, detached=True, parent=parent
+        )
+        return sent
 
     def _place(self, book: Book | None) -> tuple[int, Seen]:
         if book is None:

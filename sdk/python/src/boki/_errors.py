@@ -131,24 +131,28 @@ class DiskFull(Error):
     """The server's disk is full: nothing was written."""
 
     code = "BK0301"
+    retry: Retry = "later"
 
 
 class Overloaded(Error):
     """Too much is waiting already; try again later."""
 
     code = "BK0304"
+    retry: Retry = "later"
 
 
 class ShuttingDown(Error):
     """The server is stopping."""
 
     code = "BK0305"
+    retry: Retry = "same_id"
 
 
 class FunctionNotFound(Error):
     """No worker offers the function."""
 
     code = "BK0401"
+    retry: Retry = "later"
 
     @property
     def function(self) -> str:
@@ -183,12 +187,14 @@ class WorkerLost(Error):
     """Every attempt of the call ended with the loss of its worker."""
 
     code = "BK0403"
+    retry: Retry = "same_id"
 
 
 class CallTimeout(Error, TimeoutError):
     """The call gave no result in time."""
 
     code = "BK0404"
+    retry: Retry = "same_id"
 
 
 class CallCancelled(Error):

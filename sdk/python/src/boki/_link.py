@@ -36,13 +36,20 @@ class Link(asyncio.Protocol):
         self._on_frame = on_frame
 
     def send(self, kind: int, corr: int, body: bytes = b"") -> None:
-        """Sends a frame, soon."""
+        """Sends a frame, soon; over a connection that has ended, never."""
+        if self._transport is None:
+            return
         out = self._out
         if not out:
             self._loop.call_soon(self._flush)
         out.append(HEADER.pack(len(body), kind, 0, 0, corr, 0, 0))
         if body:
             out.append(body)
+
+    @property
+    def backlog(self) -> int:
+        """How many bytes wait to be written."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     def close(self) -> None:
         """Ends the connection, once what was sent is written."""

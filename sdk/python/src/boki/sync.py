@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterat
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
-from . import _book, _client
+from . import _book, _client, _cx
 from ._errors import Closed
 from ._messages import DEFAULT_PRIORITY
 from ._results import Appended, BookInfo, CallOutput, FunctionInfo, Record, Sent, TagPage
@@ -26,7 +26,7 @@ from ._wire import MAX_SEQ
 
 T = TypeVar("T")
 
-__all__ = ["Book", "Client", "connect"]
+__all__ = ["Book", "Client", "Cx", "connect"]
 
 
 class Portal(Protocol):
@@ -358,6 +358,104 @@ class Client:
 
 def _plain(book: Book | None) -> _book.Book | None:
     return None if book is None else book._book
+
+
+class Cx:
+    """As `boki.Cx`, without `await`: the call that a plain function runs for.
+
+    When the attempt is given up, `cancelled` says so, and whatever waits here raises
+    `CallCancelled`; a plain function that does neither is left to end by itself.
+    """
+
+    __slots__ = ("_cx", "_portal")
+
+    def __init__(self, portal: Portal, cx: _cx.Cx) -> None:
+        self._portal = portal
+        self._cx = cx
+
+    @property
+    def call_id(self) -> str:
+        return self._cx.call_id
+
+    @property
+    def attempt(self) -> int:
+        return self._cx.attempt
+
+    @property
+    def function(self) -> str:
+        return self._cx.function
+
+    @property
+    def deadline(self) -> float | None:
+        return self._cx.deadline
+
+    @property
+    def time_left(self) -> float | None:
+        return self._cx.time_left
+
+    @property
+    def cancelled(self) -> bool:
+        return self._cx.cancelled
+
+    @property
+    def book(self) -> Book:
+        return Book(self._portal, self._cx.book)
+
+    @property
+    def client(self) -> Client:
+        return Client(self._portal, self._cx.client)
+
+    @property
+    def log(self) -> _cx.Log:
+        return self._cx.log
+
+    def call(
+        self,
+        function: str,
+        input: Any = None,
+        *,
+        key: str | None = None,
+        deadline: Duration | None = None,
+        priority: int = DEFAULT_PRIORITY,
+        limit_key: str | None = None,
+    ) -> Any:
+        output = self.call_output(
+            function, input, key=key, deadline=deadline, priority=priority, limit_key=limit_key
+        )
+        return output.value
+
+    def call_output(
+        self,
+        function: str,
+        input: Any = None,
+        *,
+        key: str | None = None,
+        deadline: Duration | None = None,
+        priority: int = DEFAULT_PRIORITY,
+        limit_key: str | None = None,
+    ) -> CallOutput:
+        call = self._cx.call_output(
+            function, input, key=key, deadline=deadline, priority=priority, limit_key=limit_key
+        )
+        return self._portal.run(call)
+
+    def send(
+        self,
+        function: str,
+        input: Any = None,
+        *,
+        key: str | None = None,
+        deadline: Duration | None = None,
+        priority: int = DEFAULT_PRIORITY,
+        limit_key: str | None = None,
+    ) -> Sent:
+        send = self._cx.send(
+            function, input, key=key, deadline=deadline, priority=priority, limit_key=limit_key
+        )
+        return self._portal.run(send)
+
+    def __repr__(self) -> str:
+        return repr(self._cx)
 
 
 def connect(
