@@ -304,9 +304,9 @@ class Attempt:
         for line in text.splitlines():
             body = messages.log_line(self.invoke.call, level, wire.cut(line, _MAX_LINE))
             if threading.get_ident() == self.worker.thread:
-                self.worker.send_log(self.link, body)
+                self.worker.send_log(self.link, self.corr, body)
             else:
-                self.worker.post_log(self.link, body)
+                self.worker.post_log(self.link, self.corr, body)
 
     def write(self, level: int, text: str) -> None:
         """Adds what is printed: lines, as soon as they are whole."""

@@ -100,9 +100,9 @@ def converter(annotation: Any) -> Convert | None:
         if issubclass(annotation, enum.Enum):
             return _enum(annotation)
         if dataclasses.is_dataclass(annotation):
-            return _DataclassFields(annotation)
+            return _fields_of(_DataclassFields, annotation)
         if typing.is_typeddict(annotation):
-            return _TypedDictFields(annotation)
+            return _fields_of(_TypedDictFields, annotation)
     raise TypeError(f"{annotation!r} cannot be the type of an input")
 
 
@@ -229,18 +229,20 @@ def _enum(kind: type[enum.Enum]) -> Convert:
 
 
 class _Fields:
-    """An object of known fields, looked at when first needed: a type may contain itself."""
+    """An object of known fields."""
 
     def __init__(self, kind: Any) -> None:
         self.kind = kind
-        self._converters: dict[str, Convert | None] | None = None
+        self._converters: dict[str, Convert | None] = {}
+
+    def look(self) -> None:
+        """Looks at the fields, apart from making this: a type may contain itself."""
+        hints = typing.get_type_hints(self.kind)
+        self._converters = {name: converter(hints[name]) for name in self.names()}
 
     def __call__(self, value: Any) -> Any:
         if not isinstance(value, dict):
             raise Misfit("an object", value)
-        if self._converters is None:
-            hints = typing.get_type_hints(self.kind)
-            self._converters = {name: self.own(hints[name]) for name in self.names()}
         fields = {}
         for name, convert in self._converters.items():
             if name in value:
@@ -252,9 +254,6 @@ class _Fields:
                 raise Misfit(f"the field {json.dumps(name)}", value)
         return self.made_of(fields)
 
-    def own(self, annotation: Any) -> Convert | None:
-        return converter(annotation)
-
     def names(self) -> list[str]:
         raise NotImplementedError
 
@@ -263,6 +262,21 @@ class _Fields:
 
     def made_of(self, fields: dict[str, Any]) -> Any:
         raise NotImplementedError
+
+
+_known: dict[type, _Fields] = {}
+
+
+def _fields_of(kind_of_fields: type[_Fields], kind: type) -> _Fields:
+    known = _known.get(kind)
+    if known is None:
+        known = _known[kind] = kind_of_fields(kind)
+        try:
+            known.look()
+        except BaseException:
+            del _known[kind]
+            raise
+    return known
 
 
 class _DataclassFields(_Fields):

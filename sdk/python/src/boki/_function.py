@@ -86,7 +86,10 @@ class Function:
         from ._http import Request
         from .sync import Cx as SyncCx
 
-        hints = _hints(self.target)
+        try:
+            hints = _hints(self.target)
+        except NameError as error:
+            raise TypeError(f"{self.name}: an annotation cannot be resolved: {error}") from None
         parameters = list(inspect.signature(self.target).parameters.values())
         for parameter in parameters:
             if parameter.kind not in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
@@ -120,7 +123,7 @@ class Function:
             self._input = _JSON
             try:
                 self._convert = converter(annotation)
-            except TypeError as error:
+            except (TypeError, NameError) as error:
                 raise TypeError(f"{self.name}: {error}") from None
 
     def arguments(self, data: bytes, stream: Input | None, request: Any) -> tuple[Any, ...]:

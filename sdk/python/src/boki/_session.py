@@ -276,7 +276,13 @@ class Session:
                     link, _ = await open_link(self.address, role, self._name, self._connect_timeout)
                     break
                 except Error as error:
+                    # Failing in the moment of being cancelled may hide that from the task.
+                    if self._closed:
+                        return
                     self._expire(error)
+            if self._closed:
+                link.abort()
+                return
             self._connected(link)
 
     def _connected(self, link: Link) -> None:

@@ -92,6 +92,7 @@ class Worker:
             await asyncio.wait([opening, stopped], return_when=asyncio.FIRST_COMPLETED)
             if not opening.done():
                 opening.cancel()
+                await asyncio.wait([opening])
                 return
             opened = opening.result()
             if opened is None:
@@ -273,14 +274,14 @@ class Worker:
         else:
             self.mailbox.post(work)
 
-    def post_log(self, link: Link, body: bytes) -> None:
+    def post_log(self, link: Link, corr: int, body: bytes) -> None:
         """A line of a log, from another thread."""
         if len(self.mailbox) < _MAX_POSTED:
-            self.mailbox.post(partial(self.send_log, link, body))
+            self.mailbox.post(partial(self.send_log, link, corr, body))
         else:
             self._lost_lines += 1
 
-    def send_log(self, link: Link, body: bytes) -> None:
+    def send_log(self, link: Link, corr: int, body: bytes) -> None:
         """A line of a log. What the server is too slow for is lost, and counted."""
         if link.backlog > _MAX_LOG_BACKLOG:
             self._lost_lines += 1
@@ -290,7 +291,7 @@ class Worker:
             line = f"{lost} lines were lost: the server did not take them as fast as they came"
             lost_line = messages.log_line(messages.NO_CALL, messages.WARN, line)
             link.send(_wire.WORKER_LOG, 0, lost_line)
-        link.send(_wire.WORKER_LOG, 0, body)
+        link.send(_wire.WORKER_LOG, corr, body)
 
 
 def _program() -> str:
