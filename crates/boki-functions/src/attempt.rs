@@ -11,7 +11,7 @@ use crate::backoff::backoff;
 use crate::body::{Body, BodyStream, gather};
 use crate::call::CallReply;
 use crate::counters::count;
-use crate::dispatch::{AttemptKey, Flushes, Limit, Request};
+use crate::dispatch::{AttemptKey, Flushes, Limit, Request, Standing};
 use crate::error::CallError;
 use crate::exchange::{Ended, exchange};
 use crate::functions::Shared;
@@ -20,8 +20,9 @@ use crate::link::Invocation;
 use crate::output::{Holding, Output};
 
 /// How a call is to be run.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Plan {
+    pub(crate) standing: Standing,
     pub(crate) position: Position,
     pub(crate) limit: Limit,
     pub(crate) max_attempts: u32,
@@ -72,7 +73,7 @@ impl Shared {
         let mut seen = plan.position;
         let mut attempts = 1;
         loop {
-            let attempted = self.attempt(invocation, seen, attempts, plan).await?;
+            let attempted = self.attempt(invocation, seen, attempts, &plan).await?;
             // An input that is gone in part cannot be given to another attempt.
             let is_gone = invocation.stream.as_ref().is_some_and(|stream| stream.has_begun());
             let last = attempts >= plan.max_attempts || is_gone;
@@ -157,7 +158,7 @@ impl Shared {
         invocation: &Arc<Invocation>,
         position: Position,
         attempt: u32,
-        plan: Plan,
+        plan: &Plan,
     ) -> Result<Attempted, CallError> {
         let (reply, mut waiter) = exchange();
         let (started, starts) = match plan.limit {
@@ -169,6 +170,7 @@ impl Shared {
         };
         let request = Request {
             invocation: Arc::clone(invocation),
+            standing: plan.standing.clone(),
             position,
             attempt,
             limit: plan.limit,
@@ -177,9 +179,9 @@ impl Shared {
             started,
         };
         let mut flushes = Flushes::default();
-        let key = self.dispatch.lock().submit(request, Instant::now(), &mut flushes)?;
-        self.demand.note(flushes.edges);
-        flushes.flush();
+        let key = self.dispatch.lock().submit(request, Instant::now(), &mut flushes);
+        self.perform(flushes, None);
+        let key = key?;
         let mut held = Held { shared: self, key, reason: Some(CancelReason::Caller) };
         let until = match (plan.limit, starts) {
             (Limit::Until(until), _) => Some(until),
@@ -219,8 +221,8 @@ impl Shared {
     /// Gives an attempt up; its worker is told.
     pub(crate) fn give_up(&self, key: AttemptKey, reason: CancelReason) {
         let mut flushes = Flushes::default();
-        self.dispatch.lock().cancel(key, reason, &mut flushes);
-        flushes.flush();
+        self.dispatch.lock().cancel(key, reason, Instant::now(), &mut flushes);
+        self.perform(flushes, None);
         self.note_idle();
     }
 

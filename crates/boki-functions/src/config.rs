@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::limits::LimitRule;
+
 /// Bounds and defaults for calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FunctionsConfig {
@@ -32,6 +34,10 @@ pub struct FunctionsConfig {
     pub healthy_after: Duration,
     /// How long a worker process that was asked to end (SIGTERM) may take before it is killed (SIGKILL).
     pub kill_after: Duration,
+    /// Limits on calls that are in force from the start.
+    pub limits: Vec<LimitRule>,
+    /// How many levels deep functions may call functions; at least 1.
+    pub max_depth: u8,
     /// Most workers that may be connected.
     pub workers: usize,
     /// How many lines that workers logged are kept in memory.
@@ -54,6 +60,8 @@ impl Default for FunctionsConfig {
             restart_pause_max: Duration::from_secs(10),
             healthy_after: Duration::from_secs(10),
             kill_after: Duration::from_secs(5),
+            limits: Vec::new(),
+            max_depth: 16,
             workers: 1024,
             log_lines: 10_000,
         }

@@ -59,6 +59,32 @@ pub enum CallError {
         /// How much there may be.
         limit: u64,
     },
+    /// As many calls wait under a limit as it lets wait.
+    #[error("limit {limit:?} lets at most {queue} calls wait, and so many do; try again later")]
+    LimitReached {
+        /// The limit.
+        limit: Arc<str>,
+        /// How many it lets wait.
+        queue: u32,
+    },
+    /// Functions call functions, deeper than they may.
+    #[error("function {function:?} would be called more than {limit} levels deep: {chain}")]
+    NestedTooDeep {
+        /// The function that was called.
+        function: Arc<str>,
+        /// How deep calls may be nested.
+        limit: u8,
+        /// The functions that led to it, from the outermost.
+        chain: Arc<str>,
+    },
+    /// The call could never run: it would wait for the end of a call that waits for it.
+    #[error("function {function:?} would wait for itself: {what}")]
+    WaitsForItself {
+        /// The function that was called.
+        function: Arc<str>,
+        /// How.
+        what: Arc<str>,
+    },
     /// The call was given up.
     #[error("call {id} was cancelled")]
     Cancelled {
@@ -131,7 +157,7 @@ impl CallError {
     /// Every code of this type, each with a page in `docs/errors/`.
     pub const CODES: &[&str] = &[
         "BK0401", "BK0402", "BK0403", "BK0404", "BK0405", "BK0406", "BK0407", "BK0408", "BK0409", "BK0410", "BK0411",
-        "BK0412", "BK0420", "BK0421", "BK0422",
+        "BK0412", "BK0413", "BK0414", "BK0415", "BK0420", "BK0421", "BK0422",
     ];
 
     /// The stable code, as in `docs/errors/`.
@@ -150,6 +176,9 @@ impl CallError {
             CallError::ShuttingDown => "BK0410",
             CallError::InvalidCall { .. } => "BK0411",
             CallError::InvalidWorker { .. } => "BK0412",
+            CallError::LimitReached { .. } => "BK0413",
+            CallError::NestedTooDeep { .. } => "BK0414",
+            CallError::WaitsForItself { .. } => "BK0415",
             CallError::BodyCutShort { .. } => "BK0420",
             CallError::InputGone { .. } => "BK0421",
             CallError::InputTooSlow { .. } => "BK0422",
@@ -162,7 +191,7 @@ impl CallError {
     pub fn retry(&self) -> Retry {
         match self {
             CallError::FunctionNotFound { .. } | CallError::Overloaded { .. } | CallError::ShuttingDown => Retry::Later,
-            CallError::FunctionFailed { retryable: true, .. } => Retry::Later,
+            CallError::FunctionFailed { retryable: true, .. } | CallError::LimitReached { .. } => Retry::Later,
             CallError::WorkerLost { .. }
             | CallError::DeadlineExceeded { .. }
             | CallError::BodyCutShort { .. }
@@ -200,6 +229,11 @@ impl CallError {
             CallError::WorkerLost { function, attempts } => json!({ "attempts": attempts, "function": &**function }),
             CallError::DeadlineExceeded { function, id } => json!({ "call": id.to_string(), "function": &**function }),
             CallError::Overloaded { what, limit } => json!({ "limit": limit, "what": what }),
+            CallError::LimitReached { limit, queue } => json!({ "limit": &**limit, "queue": queue }),
+            CallError::NestedTooDeep { function, limit, chain } => {
+                json!({ "chain": &**chain, "function": &**function, "limit": limit })
+            }
+            CallError::WaitsForItself { function, what } => json!({ "function": &**function, "what": &**what }),
             CallError::Cancelled { id } | CallError::CallNotFound { id } => json!({ "call": id.to_string() }),
             CallError::KeyReused { function, key } => json!({ "function": &**function, "key": &**key }),
             CallError::PayloadTooLarge { what, actual, limit } => {

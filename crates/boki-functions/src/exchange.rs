@@ -162,6 +162,11 @@ impl Reply {
         }
     }
 
+    /// Whether its output has begun.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.0.as_ref().is_some_and(|exchange| matches!(exchange.0.lock().phase, Phase::Began { .. }))
+    }
+
     /// Its output begins.
     pub(crate) fn begin(
         &self,

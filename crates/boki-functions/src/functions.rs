@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use boki_log::{BookId, LogError};
@@ -13,7 +13,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -23,10 +23,11 @@ use crate::call::{Call, CallReply, CallStatus, Demand, FunctionInfo, Sent, Worke
 use crate::config::FunctionsConfig;
 use crate::counters::{Counters, FunctionsStatus};
 use crate::demand::{DemandSignal, Edges};
-use crate::dispatch::{Dispatch, Flushes, Limit};
+use crate::dispatch::{Dispatch, Flushes, Limit, Standing, WorkerKey};
 use crate::error::CallError;
 use crate::ids::CallIds;
 use crate::input::{Inputs, Pump, StreamedInput};
+use crate::limits::{LimitRule, LimitState};
 use crate::link::Invocation;
 use crate::logs::{LogFilter, LogLine, LogPage, Logs};
 use crate::process::{Processes, WorkerCommand};
@@ -60,7 +61,9 @@ pub(crate) struct Shared {
     ended: Notify,
     /// Inputs that come piece by piece, by the attempts that get them.
     pub(crate) inputs: Inputs,
-    pub(crate) demand: DemandSignal,
+    demand: DemandSignal,
+    /// When the table wants to be told of the time.
+    timer: watch::Sender<Option<Instant>>,
     /// Counts workers that connect and workers that go.
     worker_changes: watch::Sender<u64>,
 }
@@ -73,7 +76,7 @@ impl Functions {
     #[must_use]
     pub fn new(node: Node, config: FunctionsConfig) -> Functions {
         let config = Arc::new(config);
-        Functions(Arc::new(Shared {
+        let shared = Arc::new(Shared {
             logs: Logs::new(config.log_lines, node.clock().clone()),
             node,
             dispatch: Mutex::new(Dispatch::new(Arc::clone(&config))),
@@ -88,9 +91,14 @@ impl Functions {
             ended: Notify::new(),
             inputs: Inputs::default(),
             demand: DemandSignal::new(),
+            timer: watch::Sender::new(None),
             worker_changes: watch::Sender::new(0),
             config,
-        }))
+        });
+        let limits = shared.config.limits.iter().cloned().map(Arc::new).collect();
+        shared.set_limits(limits);
+        shared.runtime.spawn(keep_time(Arc::downgrade(&shared), shared.timer.subscribe()));
+        Functions(shared)
     }
 
     /// Runs a function and waits for its result, or for the beginning of an output that comes piece by piece: from then on
@@ -246,6 +254,12 @@ impl Functions {
         self.0.dispatch.lock().demand()
     }
 
+    /// The limits in force, by name, and how much of each is used.
+    #[must_use]
+    pub fn limits(&self) -> Vec<LimitState> {
+        self.0.dispatch.lock().limits(Instant::now())
+    }
+
     /// Changes once when next a call begins to wait for a place in a worker (`waiting`), or a worker has finished
     /// the last call that it had (`idle`). Ask before you look at [`Functions::demand`]: then nothing is missed.
     #[must_use]
@@ -310,7 +324,7 @@ impl Functions {
         shared.closing.cancel();
         let mut flushes = Flushes::default();
         shared.dispatch.lock().close(Instant::now(), &mut flushes);
-        flushes.flush();
+        shared.perform(flushes, None);
         let idle = async {
             loop {
                 let ended = shared.ended.notified();
@@ -324,8 +338,8 @@ impl Functions {
         };
         if timeout_at(deadline, idle).await.is_err() {
             let mut flushes = Flushes::default();
-            shared.dispatch.lock().abandon(&mut flushes);
-            flushes.flush();
+            shared.dispatch.lock().abandon(Instant::now(), &mut flushes);
+            shared.perform(flushes, None);
         }
         shared.tasks.close();
         shared.tasks.wait().await;
@@ -346,8 +360,13 @@ impl Shared {
             Some(name) => name,
             None => self.find_book_name(call.book).await?,
         };
-        let terms = self.dispatch.lock().terms(&call.function);
-        let until = started + call.deadline.unwrap_or(terms.timeout);
+        let (terms, lineage) = {
+            let dispatch = self.dispatch.lock();
+            let lineage = call.parent.map(|parent| dispatch.lineage(parent.0, &call.function)).transpose()?;
+            (dispatch.terms(&call.function), lineage.flatten())
+        };
+        let own = started + call.deadline.unwrap_or(terms.timeout);
+        let until = lineage.and_then(|lineage| lineage.until).map_or(own, |parents| parents.min(own));
         let input = std::mem::replace(&mut call.input, Body::Whole(Bytes::new()));
         let (input, stream) = match input {
             whole @ Body::Whole(_) => {
@@ -374,6 +393,12 @@ impl Shared {
             stream,
         });
         let plan = Plan {
+            standing: Standing {
+                priority: call.priority,
+                limit_key: call.limit_key,
+                parent: call.parent.map(|parent| parent.0),
+                level: 0,
+            },
             position: call.position,
             limit: Limit::Until(until),
             max_attempts: terms.max_attempts,
@@ -424,6 +449,23 @@ impl Shared {
         }
     }
 
+    /// Does what the table asked for. `awake`: the worker whose connection's task calls, and writes by itself.
+    pub(crate) fn perform(&self, flushes: Flushes, awake: Option<WorkerKey>) {
+        self.demand.note(flushes.edges);
+        if let Some(timer) = flushes.timer {
+            self.timer.send_if_modified(|at| at.replace(timer) != Some(timer));
+        }
+        flushes.flush(awake);
+    }
+
+    /// Puts these limits into force in place of those there are.
+    pub(crate) fn set_limits(&self, mut limits: Vec<Arc<LimitRule>>) {
+        limits.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut flushes = Flushes::default();
+        self.dispatch.lock().set_limits(limits, Instant::now(), &mut flushes);
+        self.perform(flushes, None);
+    }
+
     /// A worker has connected, or is gone.
     pub(crate) fn note_worker(&self) {
         self.worker_changes.send_modify(|count| *count = count.wrapping_add(1));
@@ -461,6 +503,35 @@ impl Shared {
     pub(crate) fn note_idle(&self) {
         if self.closing.is_cancelled() {
             self.ended.notify_waiters();
+        }
+    }
+}
+
+/// Tells the table of the time, when it asked for that. Sleeps without a timer else.
+async fn keep_time(shared: Weak<Shared>, mut timer: watch::Receiver<Option<Instant>>) {
+    loop {
+        let at = *timer.borrow_and_update();
+        if let Some(at) = at {
+            tokio::select! {
+                changed = timer.changed() => match changed {
+                    Ok(()) => continue,
+                    Err(_) => return,
+                },
+                () = sleep_until(at) => {}
+            }
+            let Some(shared) = shared.upgrade() else { return };
+            let mut flushes = Flushes::default();
+            // What was asked for has come; the table may ask for another time.
+            shared.timer.send_if_modified(|asked| {
+                if *asked == Some(at) {
+                    *asked = None;
+                }
+                false
+            });
+            shared.dispatch.lock().tick(Instant::now(), &mut flushes);
+            shared.perform(flushes, None);
+        } else if timer.changed().await.is_err() {
+            return;
         }
     }
 }

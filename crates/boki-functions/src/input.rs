@@ -14,6 +14,7 @@ use bytes::{Buf, Bytes};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 use crate::body::BodyStream;
 use crate::dispatch::{AttemptKey, Flushes};
@@ -144,8 +145,8 @@ async fn pump(shared: Arc<Shared>, input: Arc<StreamedInput>, mut stream: BodySt
                 let corr = input.target().await;
                 let mut flushes = Flushes::default();
                 let key = AttemptKey::from_corr(corr);
-                shared.dispatch.lock().fail(key, error.of("input"), CancelReason::Caller, &mut flushes);
-                flushes.flush();
+                shared.dispatch.lock().fail(key, error.of("input"), CancelReason::Caller, Instant::now(), &mut flushes);
+                shared.perform(flushes, None);
                 shared.note_idle();
                 return;
             }

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::dispatch::WorkerKey;
+use crate::dispatch::{Flushes, WorkerKey};
 use crate::error::CallError;
 use crate::functions::Shared;
 use crate::link::Link;
@@ -159,7 +159,9 @@ impl Slot {
     pub(crate) fn settle(&self, shared: &Shared) {
         let mut state = self.state.lock();
         if std::mem::replace(&mut state.expected, false) {
-            shared.dispatch.lock().worker_settled(Instant::now());
+            let mut flushes = Flushes::default();
+            shared.dispatch.lock().worker_settled(Instant::now(), &mut flushes);
+            shared.perform(flushes, None);
         }
     }
 

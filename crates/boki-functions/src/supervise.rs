@@ -148,7 +148,7 @@ async fn retire(shared: Arc<Shared>, slot: Arc<Slot>, mut process: Process, succ
     if let Some(worker) = slot.worker_of(process.incarnation) {
         let mut flushes = Flushes::default();
         shared.dispatch.lock().send_drain(worker, Instant::now(), &mut flushes);
-        flushes.flush();
+        shared.perform(flushes, None);
         tokio::select! {
             _ = process.child.wait() => return process.sweep(&shared),
             () = stopping.cancelled() => {}

@@ -65,7 +65,7 @@ impl WorkerLink {
         };
         let mut flushes = Flushes::default();
         let key = shared.dispatch.lock().attach(worker, Instant::now(), &mut flushes)?;
-        flushes.flush();
+        shared.perform(flushes, None);
         if let Some(process) = &process {
             process.registered(key, shared);
         }
@@ -120,13 +120,13 @@ impl WorkerLink {
                 if !self.outputs.is_empty() {
                     self.outputs.remove(&frame.corr);
                 }
-                // The connection's task writes what this pushes, once it has taken all that arrived with it.
                 let mut flushes = Flushes::default();
                 let now = Instant::now();
                 if !self.shared.dispatch.lock().answer(self.key, key, done, now, &mut flushes) {
                     count(&self.shared.counters.stray_answers);
                 }
-                self.shared.demand.note(flushes.edges);
+                // The connection's task writes what this pushes to it, once it has taken all that arrived with it.
+                self.shared.perform(flushes, Some(self.key));
                 self.shared.note_idle();
                 Ok(())
             }
@@ -160,6 +160,7 @@ impl WorkerLink {
                 if self.shared.dispatch.lock().send_drain(self.key, Instant::now(), &mut flushes) {
                     expire_later(&self.shared);
                 }
+                self.shared.perform(flushes, Some(self.key));
                 Ok(())
             }
             worker::REGISTER => Err(LogError::Malformed { reason: "a worker registers once per connection" }),
@@ -197,10 +198,12 @@ impl WorkerLink {
         if let Some(process) = &self.process {
             process.disconnected(self.key, &self.shared);
         }
-        if self.shared.dispatch.lock().detach(self.key, Instant::now()) {
+        let mut flushes = Flushes::default();
+        if self.shared.dispatch.lock().detach(self.key, Instant::now(), &mut flushes) {
             expire_later(&self.shared);
         }
         self.outputs.clear();
+        self.shared.perform(flushes, None);
         self.shared.note_idle();
         self.shared.note_worker();
         tracing::info!(worker = %self.name, id = self.key.number(), "worker disconnected");
@@ -230,7 +233,9 @@ fn expire_later(shared: &Arc<Shared>) {
             () = closing.cancelled() => return,
         }
         if let Some(shared) = weak.upgrade() {
-            shared.dispatch.lock().expire(Instant::now());
+            let mut flushes = Flushes::default();
+            shared.dispatch.lock().expire(Instant::now(), &mut flushes);
+            shared.perform(flushes, None);
         }
     });
 }

@@ -228,7 +228,7 @@ async fn what_waits_is_bounded_by_number_and_by_bytes() {
 }
 
 #[tokio::test]
-async fn calls_wait_in_line_across_the_functions_of_a_worker() {
+async fn the_functions_of_a_worker_take_turns_and_calls_of_each_are_in_line() {
     let engine = Engine::start(config()).await;
     let mut worker = engine.worker(1, &["a", "b"]).await;
     let mut calls = Vec::new();
@@ -241,9 +241,9 @@ async fn calls_wait_in_line_across_the_functions_of_a_worker() {
         })
         .await;
     }
-    for expected in 0..5 {
+    for expected in ["0", "1", "2", "4", "3"] {
         let given = worker.given().await;
-        assert_eq!(given.input, expected.to_string());
+        assert_eq!(given.input, expected);
         worker.succeed(&given, "");
     }
     for call in calls {

@@ -11,7 +11,7 @@ use crate::exchange::Ended;
 
 impl Dispatch {
     /// Refuses what waits for a function that no worker offers any more, once nobody can be expected to.
-    pub(crate) fn expire(&mut self, now: Instant) {
+    pub(crate) fn expire(&mut self, now: Instant, flushes: &mut Flushes) {
         if self.starting > 0 {
             return;
         }
@@ -27,27 +27,29 @@ impl Dispatch {
             let Some(function) = self.functions.get_mut(key) else { continue };
             function.lost_at = None;
             let name = Arc::clone(&function.name);
-            let waiting: Vec<AttemptKey> = function.queue.iter().map(|(_, attempt)| *attempt).collect();
+            let lanes = function.lanes.values().filter_map(|lane| self.lanes.get(*lane));
+            let waiting: Vec<AttemptKey> = lanes.flat_map(|lane| lane.queue.iter().copied()).collect();
             for attempt in waiting {
                 let request = self.attempts.get(attempt).and_then(|attempt| attempt.request.as_ref());
                 if request.is_some_and(|request| !request.on_record) {
-                    self.unqueue(attempt);
-                    self.end(attempt, Ended::Refused(CallError::FunctionNotFound { function: Arc::clone(&name) }));
+                    let refused = CallError::FunctionNotFound { function: Arc::clone(&name) };
+                    self.end(attempt, Ended::Refused(refused), now, flushes);
                 }
             }
-            self.sweep(key);
-            self.forget_if_unknown(key);
+            self.forget_if_unknown(key, now);
         }
     }
 
     /// Forgets a function that no worker offers and nothing waits for.
-    pub(super) fn forget_if_unknown(&mut self, key: FunctionKey) {
+    pub(super) fn forget_if_unknown(&mut self, key: FunctionKey, now: Instant) {
         let Some(function) = self.functions.get(key) else { return };
         let draining = function.running > 0;
         if function.workers.is_empty() && function.queued == 0 && function.lost_at.is_none() && !draining {
+            self.unbind_limits(key, now);
             // A worker that drains may still list the key: finding nothing there is no harm.
-            self.by_name.remove(&function.name);
-            self.functions.remove(key);
+            if let Some(function) = self.functions.remove(key) {
+                self.by_name.remove(&function.name);
+            }
         }
     }
 
@@ -62,23 +64,18 @@ impl Dispatch {
     }
 
     /// A supervised process has registered, or will never.
-    pub(crate) fn worker_settled(&mut self, now: Instant) {
+    pub(crate) fn worker_settled(&mut self, now: Instant, flushes: &mut Flushes) {
         self.starting = self.starting.saturating_sub(1);
-        self.expire(now);
+        self.expire(now, flushes);
     }
 
     /// Takes nothing new, and refuses what waits. Every worker is told that no more calls come.
     pub(crate) fn close(&mut self, now: Instant, flushes: &mut Flushes) {
         self.closing = true;
-        let mut waiting = Vec::new();
-        for (key, attempt) in &self.attempts {
-            if attempt.worker.is_none() {
-                waiting.push(key);
-            }
-        }
+        let waiting: Vec<AttemptKey> =
+            self.attempts.iter().filter(|(_, attempt)| attempt.worker.is_none()).map(|(key, _)| key).collect();
         for key in waiting {
-            self.unqueue(key);
-            self.end(key, Ended::Refused(CallError::ShuttingDown));
+            self.end(key, Ended::Refused(CallError::ShuttingDown), now, flushes);
         }
         let workers: Vec<WorkerKey> = self.workers.keys().collect();
         for worker in workers {
@@ -87,27 +84,25 @@ impl Dispatch {
     }
 
     /// Gives up everything that still runs.
-    pub(crate) fn abandon(&mut self, flushes: &mut Flushes) {
+    pub(crate) fn abandon(&mut self, now: Instant, flushes: &mut Flushes) {
         let attempts: Vec<AttemptKey> = self.attempts.keys().collect();
         for key in attempts {
-            self.fail(key, CallError::ShuttingDown, CancelReason::ShuttingDown, flushes);
+            self.fail(key, CallError::ShuttingDown, CancelReason::ShuttingDown, now, flushes);
         }
     }
 
-    /// An attempt that runs is not to go on, and whoever waits for it is told why. It keeps its slot until its worker answers.
-    pub(crate) fn fail(&mut self, key: AttemptKey, error: CallError, reason: CancelReason, flushes: &mut Flushes) {
-        let Some(attempt) = self.attempts.get_mut(key) else { return };
-        let Some(worker_key) = attempt.worker else { return };
-        let function = attempt.function;
-        let Some(request) = attempt.request.take() else { return };
-        self.running -= 1;
-        if let Some(function) = self.functions.get_mut(function) {
-            function.running -= 1;
-        }
-        request.reply.send(Ended::Refused(error));
-        if let Some(worker) = self.workers.get(worker_key) {
-            worker.link.cancel(key.corr(), reason);
-            flushes.note(worker_key, &worker.link);
+    /// An attempt is not to go on, and whoever waits for it is told why. One that runs keeps its place until its worker
+    /// answers.
+    pub(crate) fn fail(
+        &mut self,
+        key: AttemptKey,
+        error: CallError,
+        reason: CancelReason,
+        now: Instant,
+        flushes: &mut Flushes,
+    ) {
+        if let Some(request) = self.give_up(key, reason, now, flushes) {
+            request.reply.send(Ended::Refused(error));
         }
     }
 }

@@ -1,35 +1,47 @@
-//! Which call runs where: functions, the workers that offer them, and the attempts that wait or run.
+//! The scheduler: which call runs when and where.
 //!
-//! This is plain data behind one lock: nothing here waits, reads a clock or logs. An **attempt** is one
-//! try of a call. It waits in its function's queue (first in, first out) until a worker that offers the
-//! function has a free slot, runs there, and ends exactly once: with the worker's answer, with the loss
-//! of the worker, or by being given up. What follows from its end (another attempt, a result) is not
-//! decided here.
+//! It knows the functions, the workers that offer them, the limits, and the attempts that wait or run. This is plain data
+//! behind one lock: nothing here waits, reads a clock or logs. An **attempt** is one try of a call. It waits in a
+//! [lane](lanes) until a worker that offers the function has a free place on its level and every [limit](buckets) on it
+//! takes one more, runs there, and ends exactly once: with the worker's answer, with the loss of the worker, or by being
+//! given up. What follows from its end (another attempt, a result) is not decided here.
 //!
-//! Invariants: a worker's `running` is the number of attempts that hold one of its slots; a slot is held
-//! until the worker answers or is gone, even if the attempt was given up meanwhile, so a worker never has
-//! more calls than it asked for. Keys are never reused, so a late or second answer finds nothing.
+//! Invariants:
+//! - A worker's place, and what an attempt takes of its limits, is held until the worker answers or is gone, even if the
+//!   attempt was given up meanwhile. So a worker never has more calls than it asked for, and a limit is never exceeded.
+//! - No ready call waits while a worker has a place for it ([`choose`]).
+//! - Keys are never reused, so a late or second answer finds nothing.
+//! - Attempts on one level never wait for places of another, which is why nesting cannot block itself ([`family`]).
 
+mod buckets;
+mod choose;
 mod ending;
+mod family;
+mod lanes;
 mod picture;
+mod rules;
+mod submit;
 mod workers;
 
-use std::collections::{BTreeMap, VecDeque};
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use boki_log::Position;
-use boki_wire::worker::{CancelReason, InvokeDone};
 use slotmap::{Key, KeyData, SlotMap, new_key_type};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::config::FunctionsConfig;
 use crate::demand::Edges;
-use crate::error::CallError;
-use crate::exchange::{Ended, Reply};
+use crate::exchange::Reply;
 use crate::link::{Invocation, Link};
 
+use buckets::{BucketKey, Buckets};
+use lanes::{Lane, LaneId, LaneState, Level};
 pub(crate) use workers::NewWorker;
 
 new_key_type! {
@@ -39,6 +51,8 @@ new_key_type! {
     pub(crate) struct WorkerKey;
     /// An attempt that waits or runs.
     pub(crate) struct AttemptKey;
+    /// A lane in which something waits, or did a moment ago.
+    pub(crate) struct LaneKey;
 }
 
 impl AttemptKey {
@@ -68,10 +82,24 @@ pub(crate) enum Limit {
     OnceRunning,
 }
 
+/// What decides when a call runs, besides its function.
+#[derive(Clone, Debug)]
+pub(crate) struct Standing {
+    /// The higher the sooner.
+    pub(crate) priority: u8,
+    /// For whom it is.
+    pub(crate) limit_key: Option<Arc<str>>,
+    /// The attempt that it is given up with; it runs on the level below that one's.
+    pub(crate) parent: Option<AttemptKey>,
+    /// Its level, if it has no parent.
+    pub(crate) level: u8,
+}
+
 /// An attempt to be made.
 #[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) invocation: Arc<Invocation>,
+    pub(crate) standing: Standing,
     /// What the call has seen so far.
     pub(crate) position: Position,
     pub(crate) attempt: u32,
@@ -87,10 +115,22 @@ pub(crate) struct Request {
 #[derive(Debug)]
 struct Attempt {
     function: FunctionKey,
+    level: u8,
+    limit_key: Option<Arc<str>>,
+    order: u64,
     /// `None` once it was given up.
     request: Option<Request>,
+    /// Where it waits.
+    lane: Option<LaneKey>,
+    /// Where it runs.
     worker: Option<WorkerKey>,
-    order: u64,
+    /// When it is given up, once it runs.
+    until: Option<Instant>,
+    /// What it takes of limits while it runs.
+    buckets: Vec<BucketKey>,
+    parent: Option<AttemptKey>,
+    /// Those that are given up with it.
+    children: BTreeSet<AttemptKey>,
 }
 
 #[derive(Debug)]
@@ -105,12 +145,38 @@ struct Function {
     workers: Vec<WorkerKey>,
     /// Where the search for a worker begins: it moves on, so that equal workers share the work.
     turn: usize,
-    /// Keys of attempts that were given up stay in here until they come to the front or the queue is swept.
-    queue: VecDeque<(u64, AttemptKey)>,
+    lanes: BTreeMap<LaneId, LaneKey>,
+    levels: Vec<Level>,
+    /// Lanes that are ready, on all levels.
+    ready: usize,
+    /// Limits on all of its calls together.
+    gates: Vec<BucketKey>,
+    /// Limits that ask for the key, by their numbers.
+    keyed: Vec<usize>,
+    /// How many calls of it are started in a row while others wait for the same places.
+    weight: u32,
+    /// How many of those are left.
+    left: u32,
+    /// When that was used up last.
+    served: u64,
     queued: usize,
     running: usize,
     /// When the last worker that offered it went; `None`: some worker offers it, or none ever did.
     lost_at: Option<Instant>,
+}
+
+impl Function {
+    fn level(&mut self, level: u8) -> &mut Level {
+        let level = usize::from(level);
+        if self.levels.len() <= level {
+            self.levels.resize_with(level + 1, Level::default);
+        }
+        &mut self.levels[level]
+    }
+
+    fn waits_on(&self, level: u8) -> bool {
+        self.ready > 0 && self.levels.get(usize::from(level)).is_some_and(|level| !level.ready.is_empty())
+    }
 }
 
 #[derive(Debug)]
@@ -118,18 +184,39 @@ struct Worker {
     name: Arc<str>,
     pid: u32,
     link: Link,
+    /// Places on each level.
     concurrency: u32,
+    /// Places taken, by level.
+    taken: Vec<u32>,
+    /// Places taken, on all levels.
     running: u32,
     draining: bool,
     /// Since when it has had no call.
     idle_since: Instant,
+    /// Rising.
     functions: Vec<FunctionKey>,
 }
 
 impl Worker {
-    /// Whether it can take no further call now. There will be an answer from it then, which is when to look again.
-    fn is_full(&self) -> bool {
-        self.running >= self.concurrency || (self.running > 0 && self.link.is_congested())
+    /// Whether it can take no further call on this level now. There will be an answer from it then, which is when to look
+    /// again.
+    fn is_full(&self, level: u8) -> bool {
+        let taken = self.taken.get(usize::from(level)).copied().unwrap_or(0);
+        taken >= self.concurrency || (self.running > 0 && self.link.is_congested())
+    }
+
+    fn take_place(&mut self, level: u8) {
+        let level = usize::from(level);
+        if self.taken.len() <= level {
+            self.taken.resize(level + 1, 0);
+        }
+        self.taken[level] += 1;
+        self.running += 1;
+    }
+
+    fn leave_place(&mut self, level: u8) {
+        self.taken[usize::from(level)] -= 1;
+        self.running -= 1;
     }
 }
 
@@ -142,13 +229,15 @@ pub(crate) struct Terms {
     pub(crate) streams_input: Option<bool>,
 }
 
-/// The links that have frames to be written: to be flushed once the lock is released.
+/// What is to be done once the lock is released.
 #[derive(Debug, Default)]
 pub(crate) struct Flushes {
-    /// Most often there is one: it costs no allocation.
+    /// Links that have frames to be written. Most often there is one: it costs no allocation.
     first: Option<(WorkerKey, Link)>,
     more: Vec<(WorkerKey, Link)>,
     pub(crate) edges: Edges,
+    /// When [`Dispatch::tick`] is to be called next.
+    pub(crate) timer: Option<Instant>,
 }
 
 impl Flushes {
@@ -164,10 +253,12 @@ impl Flushes {
         }
     }
 
-    /// Has the frames written.
-    pub(crate) fn flush(self) {
-        for (_, link) in self.first.into_iter().chain(self.more) {
-            link.flush();
+    /// Has the frames written, except those of `awake`: whoever calls writes them.
+    pub(crate) fn flush(self, awake: Option<WorkerKey>) {
+        for (worker, link) in self.first.into_iter().chain(self.more) {
+            if Some(worker) != awake {
+                link.flush();
+            }
         }
     }
 }
@@ -180,11 +271,15 @@ pub(crate) struct Dispatch {
     by_name: BTreeMap<Arc<str>, FunctionKey>,
     workers: SlotMap<WorkerKey, Worker>,
     attempts: SlotMap<AttemptKey, Attempt>,
-    /// Counts attempts; orders them across functions.
+    lanes: SlotMap<LaneKey, Lane>,
+    buckets: Buckets,
+    /// Functions with a ready lane.
+    hot: BTreeSet<FunctionKey>,
+    /// Counts what happens; tells what came before what.
     order: u64,
     queued: usize,
     queued_bytes: usize,
-    /// Attempts that hold a slot of a worker and whose end somebody still waits for.
+    /// Attempts that hold a place of a worker and whose end somebody still waits for.
     running: usize,
     /// Supervised processes that have not registered yet: any of them may offer any function.
     starting: usize,
@@ -199,6 +294,9 @@ impl Dispatch {
             by_name: BTreeMap::new(),
             workers: SlotMap::with_key(),
             attempts: SlotMap::with_key(),
+            lanes: SlotMap::with_key(),
+            buckets: Buckets::default(),
+            hot: BTreeSet::new(),
             order: 0,
             queued: 0,
             queued_bytes: 0,
@@ -234,166 +332,6 @@ impl Dispatch {
             })
     }
 
-    /// Whether a new call of `name` with so much input may wait.
-    pub(crate) fn admits(&self, name: &str, input_bytes: usize, now: Instant) -> Result<(), CallError> {
-        if self.closing {
-            return Err(CallError::ShuttingDown);
-        }
-        if !self.is_expected(name, now) {
-            return Err(CallError::FunctionNotFound { function: name.into() });
-        }
-        let function = self.by_name.get(name).and_then(|key| self.functions.get(*key));
-        if function.map_or(0, |function| function.queued) >= self.config.queue_calls {
-            let limit = self.config.queue_calls as u64;
-            return Err(CallError::Overloaded { what: "too many calls of the function wait for a worker", limit });
-        }
-        if self.queued_bytes + input_bytes > self.config.queue_bytes {
-            let limit = self.config.queue_bytes as u64;
-            return Err(CallError::Overloaded { what: "the input of waiting calls takes too many bytes", limit });
-        }
-        Ok(())
-    }
-
-    /// Starts an attempt, or queues it: the first of a call at the end, a further one at the front.
-    pub(crate) fn submit(
-        &mut self,
-        request: Request,
-        now: Instant,
-        flushes: &mut Flushes,
-    ) -> Result<AttemptKey, CallError> {
-        if self.closing {
-            return Err(CallError::ShuttingDown);
-        }
-        let name = Arc::clone(&request.invocation.function);
-        let input_bytes = request.invocation.bytes();
-        let is_retry = request.attempt > 1;
-        let known = self.by_name.get(&name).copied();
-        let worker = known.and_then(|function| self.free_worker(function));
-        if worker.is_none() && !request.on_record {
-            if is_retry && !self.is_expected(&name, now) {
-                return Err(CallError::FunctionNotFound { function: name });
-            }
-            if !is_retry {
-                self.admits(&name, input_bytes, now)?;
-            }
-        }
-        let function_key = known.unwrap_or_else(|| self.learn(&name));
-        self.order += 1;
-        let attempt = Attempt { function: function_key, request: Some(request), worker: None, order: self.order };
-        let attempt = self.attempts.insert(attempt);
-        if let Some(worker) = worker {
-            self.assign(attempt, worker, now, flushes);
-        } else if let Some(function) = self.functions.get_mut(function_key) {
-            flushes.edges.waiting = true;
-            function.queued += 1;
-            self.queued += 1;
-            self.queued_bytes += input_bytes;
-            if is_retry {
-                function.queue.push_front((0, attempt));
-            } else {
-                function.queue.push_back((self.order, attempt));
-            }
-        }
-        Ok(attempt)
-    }
-
-    /// The least loaded worker with a free slot.
-    fn free_worker(&mut self, key: FunctionKey) -> Option<WorkerKey> {
-        let function = self.functions.get_mut(key)?;
-        let count = function.workers.len();
-        let mut best: Option<(u64, WorkerKey)> = None;
-        for step in 0..count {
-            let candidate = function.workers[(function.turn + step) % count];
-            let Some(worker) = self.workers.get(candidate) else { continue };
-            if worker.is_full() {
-                continue;
-            }
-            // Load as a share of what the worker takes, in millionths.
-            let load = u64::from(worker.running) * 1_000_000 / u64::from(worker.concurrency);
-            if best.is_none_or(|(least, _)| load < least) {
-                best = Some((load, candidate));
-            }
-        }
-        function.turn = function.turn.wrapping_add(1) % count.max(1);
-        best.map(|(_, worker)| worker)
-    }
-
-    fn assign(&mut self, key: AttemptKey, worker_key: WorkerKey, now: Instant, flushes: &mut Flushes) {
-        let (Some(attempt), Some(worker)) = (self.attempts.get_mut(key), self.workers.get_mut(worker_key)) else {
-            return;
-        };
-        let (Some(request), Some(function)) = (&mut attempt.request, self.functions.get_mut(attempt.function)) else {
-            return;
-        };
-        attempt.worker = Some(worker_key);
-        worker.running += 1;
-        function.running += 1;
-        self.running += 1;
-        let until = match request.limit {
-            Limit::Until(until) => until,
-            Limit::OnceRunning => now + function.timeout,
-        };
-        if let Some(started) = request.started.take() {
-            // Whoever waited may have given up this instant: it will say so.
-            let _ = started.send(until);
-        }
-        let time_left = until.saturating_duration_since(now);
-        worker.link.invoke(key.corr(), &request.invocation, request.position, request.attempt, time_left);
-        flushes.note(worker_key, &worker.link);
-    }
-
-    /// Gives a worker's free slots to what has waited longest among the functions that it offers.
-    fn fill(&mut self, worker_key: WorkerKey, now: Instant, flushes: &mut Flushes) {
-        while self.queued > 0 {
-            let Some(worker) = self.workers.get(worker_key) else { return };
-            if worker.draining || worker.is_full() {
-                return;
-            }
-            let mut oldest: Option<(u64, FunctionKey)> = None;
-            for index in 0..worker.functions.len() {
-                let key = self.workers[worker_key].functions[index];
-                if let Some(order) = self.front(key)
-                    && oldest.is_none_or(|(least, _)| order < least)
-                {
-                    oldest = Some((order, key));
-                }
-            }
-            let Some((_, function)) = oldest else { return };
-            let Some(attempt) = self.dequeue(function) else { return };
-            self.assign(attempt, worker_key, now, flushes);
-        }
-    }
-
-    /// Order of the first attempt in a function's queue.
-    fn front(&mut self, key: FunctionKey) -> Option<u64> {
-        let function = self.functions.get_mut(key)?;
-        while let Some((order, attempt)) = function.queue.front() {
-            if self.attempts.contains_key(*attempt) {
-                return Some(*order);
-            }
-            function.queue.pop_front();
-        }
-        None
-    }
-
-    fn dequeue(&mut self, key: FunctionKey) -> Option<AttemptKey> {
-        self.front(key)?;
-        let (_, attempt) = self.functions.get_mut(key)?.queue.pop_front()?;
-        self.unqueue(attempt);
-        Some(attempt)
-    }
-
-    /// Takes an attempt out of the counts of what waits.
-    fn unqueue(&mut self, key: AttemptKey) {
-        let Some(attempt) = self.attempts.get(key) else { return };
-        let bytes = attempt.request.as_ref().map_or(0, |request| request.invocation.bytes());
-        self.queued -= 1;
-        self.queued_bytes -= bytes;
-        if let Some(function) = self.functions.get_mut(attempt.function) {
-            function.queued -= 1;
-        }
-    }
-
     /// Whether an attempt runs on this worker, and somebody waits for its end.
     pub(crate) fn runs_on(&self, key: AttemptKey, worker: WorkerKey) -> bool {
         self.attempts.get(key).is_some_and(|attempt| attempt.worker == Some(worker) && attempt.request.is_some())
@@ -405,79 +343,7 @@ impl Dispatch {
         Some(attempt.request.as_ref().map(|request| &request.reply))
     }
 
-    /// A worker's answer to an attempt. `false`: nobody waits for it (late, given twice, or never asked).
-    pub(crate) fn answer(
-        &mut self,
-        worker_key: WorkerKey,
-        key: AttemptKey,
-        done: InvokeDone,
-        now: Instant,
-        flushes: &mut Flushes,
-    ) -> bool {
-        if self.attempts.get(key).is_none_or(|attempt| attempt.worker != Some(worker_key)) {
-            return false;
-        }
-        let waited_for = self.end(key, Ended::Done(done));
-        if let Some(worker) = self.workers.get_mut(worker_key) {
-            worker.running -= 1;
-        }
-        self.fill(worker_key, now, flushes);
-        if let Some(worker) = self.workers.get_mut(worker_key).filter(|worker| worker.running == 0) {
-            worker.idle_since = now;
-            flushes.edges.idle = true;
-        }
-        waited_for
-    }
-
-    /// Forgets an attempt and tells its end to whoever waits for it.
-    fn end(&mut self, key: AttemptKey, ended: Ended) -> bool {
-        let Some(attempt) = self.attempts.remove(key) else { return false };
-        let Some(request) = attempt.request else { return false };
-        if attempt.worker.is_some() {
-            self.running -= 1;
-            if let Some(function) = self.functions.get_mut(attempt.function) {
-                function.running -= 1;
-            }
-        }
-        request.reply.send(ended);
-        true
-    }
-
-    /// Gives an attempt up. One that runs keeps its slot until its worker answers.
-    pub(crate) fn cancel(&mut self, key: AttemptKey, reason: CancelReason, flushes: &mut Flushes) {
-        let Some(attempt) = self.attempts.get_mut(key) else { return };
-        if attempt.request.is_none() {
-            return;
-        }
-        let function_key = attempt.function;
-        let Some(worker_key) = attempt.worker else {
-            self.unqueue(key);
-            self.attempts.remove(key);
-            self.sweep(function_key);
-            self.forget_if_unknown(function_key);
-            return;
-        };
-        attempt.request = None;
-        self.running -= 1;
-        if let Some(function) = self.functions.get_mut(function_key) {
-            function.running -= 1;
-        }
-        if let Some(worker) = self.workers.get(worker_key) {
-            worker.link.cancel(key.corr(), reason);
-            flushes.note(worker_key, &worker.link);
-        }
-    }
-
-    /// Keeps at least half of a queue alive.
-    fn sweep(&mut self, key: FunctionKey) {
-        if let Some(function) = self.functions.get_mut(key)
-            && function.queue.len() > 2 * function.queued + 16
-        {
-            function.queue.retain(|(_, attempt)| self.attempts.contains_key(*attempt));
-        }
-    }
-
-    fn learn(&mut self, name: &Arc<str>) -> FunctionKey {
+    fn learn(&mut self, name: &Arc<str>, now: Instant) -> FunctionKey {
         let key = self.functions.insert(Function {
             name: Arc::clone(name),
             description: "".into(),
@@ -486,12 +352,20 @@ impl Dispatch {
             streams_input: None,
             workers: Vec::new(),
             turn: 0,
-            queue: VecDeque::new(),
+            lanes: BTreeMap::new(),
+            levels: Vec::new(),
+            ready: 0,
+            gates: Vec::new(),
+            keyed: Vec::new(),
+            weight: 1,
+            left: 1,
+            served: 0,
             queued: 0,
             running: 0,
             lost_at: None,
         });
         self.by_name.insert(Arc::clone(name), key);
+        self.bind_limits(key, now);
         key
     }
 }

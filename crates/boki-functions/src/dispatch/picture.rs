@@ -1,9 +1,16 @@
 //! What the table shows of itself.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
+
+use tokio::time::Instant;
 
 use super::{AttemptKey, Dispatch, Function, Worker, WorkerKey};
 use crate::call::{Demand, FunctionInfo, WorkerInfo};
+use crate::limits::{KeyState, LimitState};
+
+/// So many keys of a limit are shown.
+const BUSIEST: usize = 10;
 
 impl Dispatch {
     /// Every function that a worker offers, or did until a moment ago.
@@ -32,11 +39,59 @@ impl Dispatch {
         };
         let demand = |function: &Function| Demand {
             function: Arc::clone(&function.name),
-            waiting: function.queued,
+            waiting: self.waiting_for_places(function),
             running: function.running,
             places: places(function),
         };
         self.by_name.values().filter_map(|key| self.functions.get(*key)).map(demand).collect()
+    }
+
+    /// The limits in force, as they were set, and how much of each is used.
+    pub(crate) fn limits(&self, now: Instant) -> Vec<LimitState> {
+        let states = self.buckets.rules.iter().map(|rule| {
+            let buckets = || rule.buckets.values().filter_map(|key| Some((*key, self.buckets.get(*key)?)));
+            let mut busiest = Vec::new();
+            if rule.limit.per_key {
+                for (key, bucket) in buckets().filter(|(_, bucket)| bucket.waiting > 0 || bucket.running > 0) {
+                    busiest.push((Reverse((bucket.waiting, bucket.running)), &bucket.key, key));
+                    // Keeps the work and the memory small however many there are.
+                    if busiest.len() >= 2 * BUSIEST {
+                        busiest.sort_unstable();
+                        busiest.truncate(BUSIEST);
+                    }
+                }
+                busiest.sort_unstable();
+                busiest.truncate(BUSIEST);
+            }
+            let keys = busiest.into_iter().map(|(Reverse((waiting, running)), name, key)| KeyState {
+                key: name.clone(),
+                running: u64::from(running),
+                waiting: waiting as u64,
+                tokens: self.buckets.tokens(key, now),
+            });
+            let whole = if rule.limit.per_key { None } else { rule.buckets.get(&None) };
+            let unused = rule.limit.rate.filter(|_| !rule.limit.per_key).map(|rate| rate.burst());
+            LimitState {
+                limit: Arc::clone(&rule.limit),
+                running: buckets().map(|(_, bucket)| u64::from(bucket.running)).sum(),
+                waiting: buckets().map(|(_, bucket)| bucket.waiting as u64).sum(),
+                throttled: rule.throttled,
+                tokens: whole.and_then(|key| self.buckets.tokens(*key, now)).or(unused),
+                keys: keys.collect(),
+            }
+        });
+        states.collect()
+    }
+
+    /// How many calls of a function need nothing but a place in a worker.
+    fn waiting_for_places(&self, function: &Function) -> usize {
+        let room = function.gates.iter().map(|gate| self.buckets.room(*gate)).min().unwrap_or(usize::MAX);
+        let lanes = function.levels.iter().flat_map(|level| &level.ready).filter_map(|due| self.lanes.get(due.lane));
+        let waiting = lanes.map(|lane| {
+            let room = lane.buckets.iter().map(|bucket| self.buckets.room(*bucket)).min().unwrap_or(usize::MAX);
+            lane.waiting.min(room)
+        });
+        waiting.sum::<usize>().min(room)
     }
 
     /// Every worker that is connected.

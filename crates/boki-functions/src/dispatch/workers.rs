@@ -44,7 +44,7 @@ impl Dispatch {
         for spec in worker.functions {
             let key = match self.by_name.get(spec.name.as_str()) {
                 Some(key) => *key,
-                None => self.learn(&spec.name.as_str().into()),
+                None => self.learn(&spec.name.as_str().into(), now),
             };
             if let Some(function) = self.functions.get_mut(key) {
                 // The latest worker describes the function: it is the latest version of the code.
@@ -59,11 +59,13 @@ impl Dispatch {
             }
             functions.push(key);
         }
+        functions.sort_unstable();
         let key = self.workers.insert(Worker {
             name: worker.name,
             pid: worker.pid,
             link: worker.link,
             concurrency: worker.concurrency.max(1),
+            taken: Vec::new(),
             running: 0,
             draining: false,
             idle_since: now,
@@ -78,7 +80,10 @@ impl Dispatch {
             worker.link.registered(key.number());
             flushes.note(key, &worker.link);
         }
-        self.fill(key, now, flushes);
+        let levels = self.hot.iter().filter_map(|key| self.functions.get(*key)).map(|function| function.levels.len());
+        for level in 0..levels.max().unwrap_or(0) {
+            self.fill(key, u8::try_from(level).unwrap_or(u8::MAX), now, flushes);
+        }
         Ok(key)
     }
 
@@ -102,7 +107,7 @@ impl Dispatch {
     }
 
     /// A worker is gone: its attempts end. Returns whether any function is left without a worker.
-    pub(crate) fn detach(&mut self, key: WorkerKey, now: Instant) -> bool {
+    pub(crate) fn detach(&mut self, key: WorkerKey, now: Instant, flushes: &mut Flushes) -> bool {
         let Some(worker) = self.workers.remove(key) else { return false };
         let mut lost: Vec<(u64, AttemptKey)> = Vec::new();
         for (attempt_key, attempt) in &self.attempts {
@@ -112,8 +117,14 @@ impl Dispatch {
         }
         lost.sort_unstable();
         let bereft = self.withdraw(key, &worker.functions, now);
+        let mut reopened = Vec::new();
         for (_, attempt) in lost {
-            self.end(attempt, Ended::WorkerLost);
+            reopened.extend(self.end(attempt, Ended::WorkerLost, now, flushes).reopened);
+        }
+        if !reopened.is_empty() {
+            reopened.sort_unstable();
+            reopened.dedup();
+            self.reopen(&reopened, now, flushes);
         }
         bereft
     }

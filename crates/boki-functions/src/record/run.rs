@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use boki_log::{BookId, LogError, Position, Seq};
+use boki_wire::calls::DEFAULT_PRIORITY;
 use boki_wire::worker::CallId;
 use bytes::Bytes;
 use tokio::sync::watch;
@@ -17,7 +18,7 @@ use super::store::OnRecord;
 use crate::attempt::Plan;
 use crate::call::{Call, CallReply, CallStatus, Sent};
 use crate::counters::count;
-use crate::dispatch::Limit;
+use crate::dispatch::{Limit, Standing};
 use crate::error::CallError;
 use crate::functions::Shared;
 use crate::ids;
@@ -332,8 +333,14 @@ impl Shared {
             stream: None,
         });
         let max_attempts = self.dispatch.lock().terms(&invocation.function).max_attempts;
-        let plan =
-            Plan { position: accepted.position.max(position), limit, max_attempts, on_record: true, whole: true };
+        let plan = Plan {
+            standing: Standing { priority: DEFAULT_PRIORITY, limit_key: None, parent: None, level: 0 },
+            position: accepted.position.max(position),
+            limit,
+            max_attempts,
+            on_record: true,
+            whole: true,
+        };
         tokio::select! {
             result = self.drive(&invocation, plan, None) => result?.whole(self.config.payload_bytes).await,
             () = run.cancelled.cancelled() => Err(CallError::Cancelled { id }),

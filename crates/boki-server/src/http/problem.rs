@@ -237,6 +237,13 @@ impl Problem {
             CallError::Overloaded { .. } => {
                 (StatusCode::SERVICE_UNAVAILABLE, "repeat the call after a pause".to_owned())
             }
+            CallError::LimitReached { .. } => {
+                (StatusCode::TOO_MANY_REQUESTS, "boki limits ls; repeat the call after a pause".to_owned())
+            }
+            CallError::NestedTooDeep { .. } => {
+                (StatusCode::LOOP_DETECTED, "look at the chain of functions: one calls itself without end".to_owned())
+            }
+            CallError::WaitsForItself { .. } => (StatusCode::LOOP_DETECTED, "boki limits ls".to_owned()),
             CallError::Cancelled { .. } => (StatusCode::CONFLICT, "call it again".to_owned()),
             CallError::KeyReused { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "use another Idempotency-Key".to_owned()),
             CallError::PayloadTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "boki config show".to_owned()),
@@ -274,6 +281,19 @@ impl Problem {
             | CallError::InputGone { function }
             | CallError::InputTooSlow { function } => {
                 add("function", (**function).into());
+            }
+            CallError::LimitReached { limit, queue } => {
+                add("limit", (**limit).into());
+                add("queue", (*queue).into());
+            }
+            CallError::NestedTooDeep { function, limit, chain } => {
+                add("function", (**function).into());
+                add("limit", (*limit).into());
+                add("chain", (**chain).into());
+            }
+            CallError::WaitsForItself { function, what } => {
+                add("function", (**function).into());
+                add("what", (**what).into());
             }
             CallError::WorkerLost { function, attempts } => {
                 add("function", (**function).into());
