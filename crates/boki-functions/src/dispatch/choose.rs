@@ -75,7 +75,9 @@ impl Dispatch {
             }
             let mut best: Option<(Rank, LaneKey)> = None;
             for key in self.candidates() {
-                if !self.workers.get(worker_key).is_some_and(|worker| worker.functions.binary_search(&key).is_ok()) {
+                let Some(worker) = self.workers.get(worker_key) else { return };
+                let is_offered = worker.functions.binary_search(&key).is_ok();
+                if !is_offered {
                     continue;
                 }
                 let Some((priority, lane)) = self.first_ready(key, level, now) else { continue };
