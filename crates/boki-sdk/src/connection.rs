@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
+use boki_log::error::Retry;
 use boki_net::{Broken, Config, Connection, Ended, Frame, FrameSink, Outbox, tune_tcp};
 use boki_wire::worker;
 use boki_wire::{Hello, HelloOk, Message, Ping, Pong, Role, VERSION, kinds};
@@ -103,7 +104,8 @@ pub(crate) async fn connect(options: &ConnectOptions, role: Role) -> Result<(Lin
     let mut delay = FIRST_DELAY;
     loop {
         match Link::open(options, role).await {
-            Err(Error::Connect { .. }) if options.waits_for_server => {}
+            // Nobody listens yet, or whoever does is about to stop.
+            Err(error) if options.waits_for_server && error.retry() != Retry::Never => {}
             result => return result,
         }
         sleep(jittered(delay)).await;

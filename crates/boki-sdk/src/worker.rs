@@ -146,7 +146,7 @@ impl Worker {
     /// Serves calls, until it is [told to stop](Worker::stop_when), or the server that started it goes away.
     ///
     /// # Errors
-    /// If the server refuses the worker, or the first connection fails for a reason other than that nobody listens yet.
+    /// If the server refuses the worker for good, or the first connection fails for a reason that does not pass.
     pub async fn serve(self) -> Result<()> {
         if let Some(function) = self.twice {
             return Err(Error::FunctionTwice { function });

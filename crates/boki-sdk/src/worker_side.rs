@@ -191,7 +191,14 @@ impl WorkerSide for Arc<Side> {
                 }
             }
             worker::INVOKE_CANCEL => {
-                let task = self.state.lock().running.get(&frame.corr).cloned();
+                let mut state = self.state.lock();
+                if let Some(at) = state.early.iter().position(|(invoke, _)| invoke.corr == frame.corr) {
+                    let (_, outbox) = state.early.remove(at);
+                    done(&Err(cancelled()), None).push(&outbox, frame.corr);
+                    return;
+                }
+                let task = state.running.get(&frame.corr).cloned();
+                drop(state);
                 if let Some(task) = task {
                     task.abort();
                 }
@@ -246,6 +253,10 @@ fn panicked(panic: &(dyn Any + Send)) -> Failure {
     Failure::new(format_args!("the function panicked: {words}")).code("panic")
 }
 
+fn cancelled() -> Failure {
+    Failure::new("the call was cancelled").code("cancelled")
+}
+
 /// The one answer to a call. Dropped without having been given, it says that the call was cancelled.
 struct Answer {
     side: Arc<Side>,
@@ -273,7 +284,7 @@ impl Answer {
 impl Drop for Answer {
     fn drop(&mut self) {
         if !self.given {
-            self.push(Err(Failure::new("the call was cancelled").code("cancelled")));
+            self.push(Err(cancelled()));
         }
     }
 }
