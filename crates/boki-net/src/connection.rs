@@ -254,6 +254,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Ok(0) if self.decoder.is_between_frames() => Poll::Ready(Ok(Some(Ended::ByPeer))),
             Ok(0) => Poll::Ready(Err(IoFault::Truncated)),
             Ok(bytes) => {
+                // Or the answers to what was read would wake the task that is about to write them.
+                self.outbox.awake();
                 self.decoder.was_read(bytes);
                 Poll::Ready(Ok(None))
             }

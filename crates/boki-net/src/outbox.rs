@@ -174,6 +174,11 @@ impl Outbox {
         Poll::Ready(Taken::Frames(std::mem::take(&mut state.count)))
     }
 
+    /// The connection's task is awake and will look before it sleeps again: nobody needs to wake it.
+    pub(crate) fn awake(&self) {
+        self.0.state.lock().awaits_frames = false;
+    }
+
     /// Whether it has been closed; if not, has the task woken when it is. Frames do not wake it.
     pub(crate) fn poll_closed(&self, cx: &Context<'_>) -> Poll<Closed> {
         let mut state = self.0.state.lock();

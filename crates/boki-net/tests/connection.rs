@@ -93,6 +93,39 @@ async fn a_push_wakes_nobody_and_a_flush_wakes_once() {
     far.read_exact(&mut both).await.unwrap();
 }
 
+/// The task is awake while its sink runs and writes before it sleeps: to wake it would cost a thread its sleep.
+#[tokio::test]
+async fn an_answer_from_within_the_sink_wakes_nobody() {
+    let (mut connection, mut far) = accepted(1000, 1 << 20, Config::accepting());
+    let outbox = connection.outbox().clone();
+    let wakes = Arc::new(Wakes::default());
+    let waker = Waker::from(Arc::clone(&wakes));
+    let mut cx = Context::from_waker(&waker);
+    let answers = outbox.clone();
+    let mut sink = |question: Frame| {
+        answers.push_frame(&question);
+        answers.flush();
+        Ok::<(), Infallible>(())
+    };
+    let mut run = pin!(connection.run(&mut sink));
+    assert!(run.as_mut().poll(&mut cx).is_pending());
+    let mut question = boki_net::FrameBuf::new();
+    question.push_preamble();
+    question.push_frame(&frame(1, 1, "question"));
+    far.write_all(&question.into_bytes()).await.unwrap();
+    let by_the_question = wakes.0.load(Ordering::SeqCst);
+    assert!(run.as_mut().poll(&mut cx).is_pending());
+    assert_eq!(wakes.0.load(Ordering::SeqCst), by_the_question);
+    let mut answer = [0; 24 + 8];
+    far.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer[24..], b"question");
+    // It sleeps again, so that whoever pushes next has to wake it.
+    let before = wakes.0.load(Ordering::SeqCst);
+    outbox.push_frame(&frame(1, 2, "more"));
+    outbox.flush();
+    assert_eq!(wakes.0.load(Ordering::SeqCst), before + 1);
+}
+
 #[tokio::test]
 async fn a_peer_that_does_not_read_is_not_read_from() {
     let config = Config { high_water: 1000, ..Config::accepting() };
