@@ -47,16 +47,6 @@ impl<E, F: FnMut(Frame) -> Result<(), E>> FrameSink for F {
     }
 }
 
-/// Whether a task woken to write waits for others to push as well.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Gather {
-    /// It writes at once: whoever flushes has pushed all it has.
-    AtOnce,
-    /// On a busy connection it lets the tasks that are ready run first, so that a burst of single pushes by many
-    /// tasks leaves in one write.
-    Burst,
-}
-
 /// How a connection behaves.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -64,21 +54,19 @@ pub struct Config {
     pub max_body: usize,
     /// Nothing is read while more than this many bytes wait to be written.
     pub high_water: usize,
-    /// See [`Gather`].
-    pub gather: Gather,
 }
 
 impl Config {
     /// For the accepting side.
     #[must_use]
     pub fn accepting() -> Config {
-        Config { max_body: DEFAULT_MAX_BODY, high_water: 4 << 20, gather: Gather::AtOnce }
+        Config { max_body: DEFAULT_MAX_BODY, high_water: 4 << 20 }
     }
 
     /// For the opening side, which always reads: it must bound what it has in flight.
     #[must_use]
     pub fn opening() -> Config {
-        Config { max_body: DEFAULT_MAX_BODY, high_water: usize::MAX, gather: Gather::Burst }
+        Config { max_body: DEFAULT_MAX_BODY, high_water: usize::MAX }
     }
 }
 
@@ -232,8 +220,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Writes all it can, then reads once. Ready with nothing: there may be frames to deliver.
     fn poll_io(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Ended>, IoFault>> {
         let woken = std::mem::take(&mut self.slept);
-        // Only if it was woken to write: what has arrived is never kept waiting.
-        if woken && self.busy && self.config.gather == Gather::Burst && self.outbox.has_frames() {
+        // On a busy connection the tasks that are ready run first, so that a burst of single pushes by many tasks leaves in
+        // one write. Only if it was woken to write: what has arrived is never kept waiting.
+        if woken && self.busy && self.outbox.has_frames() {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }

@@ -19,7 +19,7 @@ mod frame_buf;
 mod outbox;
 mod socket;
 
-pub use connection::{Broken, Config, Connection, Ended, FrameSink, Gather};
+pub use connection::{Broken, Config, Connection, Ended, FrameSink};
 pub use decoder::Decoder;
 pub use frame::{DEFAULT_MAX_BODY, Frame, FrameError, HEADER_BYTES, PREAMBLE};
 pub use frame_buf::{BodyWriter, FrameBuf};

@@ -112,7 +112,7 @@ impl LogThread {
             let now_us = shared.config.clock.now_us();
             if state.machine.next_timer().is_some_and(|at| at <= now_us) {
                 state.machine.tick(now_us);
-                shared.settle(state);
+                shared.settle(state, Vec::new());
                 state = shared.state.lock();
             }
             let frames = state.machine.take_writes(now_us, shared.config.clock.wall_us(), GROUP_BYTES);
@@ -157,7 +157,7 @@ impl LogThread {
             }
         }
         let died = state.machine.take_died();
-        shared.settle(state);
+        shared.settle(state, Vec::new());
         let rolled = self.locations.last().is_some_and(|last| last.segment != self.current);
         if let Some(last) = self.locations.last() {
             self.current = last.segment;

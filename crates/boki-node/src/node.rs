@@ -132,13 +132,10 @@ impl Node {
     /// returns.
     pub fn submit(&self, op: Op, sink: &Arc<dyn ReplySink>, corr: u64) -> OpId {
         let now_us = self.shared.config.clock.now_us();
+        let mut deliveries = Vec::new();
         let mut state = self.shared.state.lock();
-        let (id, refused) = state.submit(now_us, op, sink, corr);
-        self.shared.settle(state);
-        if let Some(error) = refused {
-            sink.reply(corr, Err(error));
-            sink.flush();
-        }
+        let id = state.submit(now_us, op, sink, corr, &mut deliveries);
+        self.shared.settle(state, deliveries);
         id
     }
 
@@ -148,18 +145,12 @@ impl Node {
         let mut ops = ops.drain(..).peekable();
         while ops.peek().is_some() {
             let now_us = self.shared.config.clock.now_us();
-            let mut refusals = Vec::new();
+            let mut deliveries = Vec::new();
             let mut state = self.shared.state.lock();
             for (corr, op) in ops.by_ref().take(OPS_PER_LOCK) {
-                if let (_, Some(error)) = state.submit(now_us, op, sink, corr) {
-                    refusals.push((corr, error));
-                }
+                state.submit(now_us, op, sink, corr, &mut deliveries);
             }
-            self.shared.settle(state);
-            if !refusals.is_empty() {
-                refusals.into_iter().for_each(|(corr, error)| sink.reply(corr, Err(error)));
-                sink.flush();
-            }
+            self.shared.settle(state, deliveries);
         }
     }
 
@@ -333,18 +324,32 @@ impl Drop for Asking<'_> {
     }
 }
 
+impl Asked {
+    fn delivery(self, outcome: Delivered) -> Delivery {
+        Delivery { sink: self.sink, corr: self.corr, outcome }
+    }
+}
+
 impl State {
-    /// Steps the machine with `op`; an operation that cannot be done at all has its end at once.
-    fn submit(&mut self, now_us: u64, op: Op, sink: &Arc<dyn ReplySink>, corr: u64) -> (OpId, Option<LogError>) {
+    /// Steps the machine with `op`.
+    fn submit(
+        &mut self,
+        now_us: u64,
+        op: Op,
+        sink: &Arc<dyn ReplySink>,
+        corr: u64,
+        deliveries: &mut Vec<Delivery>,
+    ) -> OpId {
         let id = OpId(self.next_op);
         self.next_op += 1;
-        let refused = self.refuse(&op);
-        if refused.is_none() {
-            let is_append = matches!(op, Op::Append(_));
-            self.asked.insert(id, Asked { sink: Arc::clone(sink), corr, is_append });
+        let asked = Asked { sink: Arc::clone(sink), corr, is_append: matches!(op, Op::Append(_)) };
+        if let Some(error) = self.refuse(&op) {
+            deliveries.push(asked.delivery(Delivered::Done(Err(error))));
+        } else {
             self.machine.submit(now_us, id, op);
+            self.take_deliveries(Some((id, asked)), deliveries);
         }
-        (id, refused)
+        id
     }
 
     /// Why `op` cannot be done whatever the order says.
@@ -361,19 +366,25 @@ impl State {
         (!exists).then(|| LogError::BookNotFound { name: book.to_string() })
     }
 
-    /// Takes the outcomes that are there, with whom each is for.
-    fn take_deliveries(&mut self, deliveries: &mut Vec<Delivery>) {
+    /// Takes the outcomes that are there, with whom each is for. `newest` has just been asked: most reads have ended by now
+    /// and need not be remembered.
+    fn take_deliveries(&mut self, mut newest: Option<(OpId, Asked)>, deliveries: &mut Vec<Delivery>) {
         let mut fetches = Vec::new();
         for (id, outcome) in self.machine.take_outcomes() {
-            let Some(Asked { sink, corr, .. }) = self.asked.remove(&id) else { continue };
+            let asked = match newest.take_if(|(newest, _)| *newest == id) {
+                Some((_, asked)) => asked,
+                None => match self.asked.remove(&id) {
+                    Some(asked) => asked,
+                    None => continue,
+                },
+            };
             match outcome {
-                Outcome::Done(result) => {
-                    deliveries.push(Delivery { sink, corr, outcome: Delivered::Done(result) });
-                }
-                Outcome::Fetch(fetch) => fetches.push((sink, corr, fetch)),
+                Outcome::Done(result) => deliveries.push(asked.delivery(Delivered::Done(result))),
+                Outcome::Fetch(fetch) => fetches.push((asked, fetch)),
             }
         }
-        for (sink, corr, Fetch { records, position }) in fetches {
+        self.asked.extend(newest);
+        for (asked, Fetch { records, position }) in fetches {
             let placed = records
                 .into_iter()
                 .filter_map(|(known, body)| match body {
@@ -383,7 +394,7 @@ impl State {
                     }
                 })
                 .collect();
-            deliveries.push(Delivery { sink, corr, outcome: Delivered::Fetch(placed, position) });
+            deliveries.push(asked.delivery(Delivered::Fetch(placed, position)));
         }
     }
 }
@@ -393,14 +404,14 @@ impl Shared {
         let mut state = self.state.lock();
         state.stopping = true;
         state.machine.shut_down(self.config.clock.now_us());
-        self.settle(state);
+        self.settle(state, Vec::new());
         self.wake.notify_one();
     }
 
-    /// After a step: wakes the log thread if it has something to do, unlocks, and delivers what has ended.
-    pub(crate) fn settle(&self, mut state: MutexGuard<'_, State>) {
-        let mut deliveries = Vec::new();
-        state.take_deliveries(&mut deliveries);
+    /// After a step: wakes the log thread if it has something to do, unlocks, and delivers what has ended, behind what
+    /// `deliveries` has already.
+    pub(crate) fn settle(&self, mut state: MutexGuard<'_, State>, mut deliveries: Vec<Delivery>) {
+        state.take_deliveries(None, &mut deliveries);
         if let Some(Sleep { until_us }) = state.asleep {
             let earlier = state.machine.next_timer().is_some_and(|at| until_us.is_none_or(|until_us| at < until_us));
             if state.machine.wants_disk() || earlier {

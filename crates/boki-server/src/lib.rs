@@ -16,6 +16,7 @@ mod door;
 mod http;
 mod listen;
 mod native;
+mod self_wakes;
 mod server;
 mod sniff;
 mod telemetry;

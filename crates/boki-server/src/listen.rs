@@ -1,6 +1,6 @@
 //! Accepting connections, and the life of each: which protocol it speaks, who serves it, how it ends.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 use crate::door::{Admission, Door, Pass};
 use crate::http::Gateway;
 use crate::native::{self, NativeShared};
+use crate::self_wakes::SelfWakes;
 use crate::sniff::{Peeked, Protocol, sniff};
 
 /// How long accepting pauses when the system has no room for another connection; doubles up to the maximum.
@@ -152,8 +153,10 @@ impl Connections {
                 .keep_alive(is_served)
                 .serve_connection(TokioIo::new(stream), service_fn(answer))
         );
+        let self_wakes = SelfWakes::new();
         let ended = tokio::select! {
-            ended = serving.as_mut() => ended,
+            biased;
+            ended = poll_fn(|cx| self_wakes.poll(cx, |cx| serving.as_mut().poll(cx))) => ended,
             () = self.stopping.cancelled() => {
                 serving.as_mut().graceful_shutdown();
                 tokio::select! {

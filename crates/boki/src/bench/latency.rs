@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use tokio::task::LocalSet;
+use tokio::task::JoinSet;
 
 use super::process::CpuClock;
 use crate::failure::{BENCH_BROKEN, Exit, Failure};
@@ -73,51 +73,51 @@ impl Measured {
     }
 }
 
-/// Runs every client's operation one after the other, all clients beside each other, on this thread.
-pub(crate) async fn closed_loop<C>(plan: Plan, server: Option<CpuClock>, clients: Vec<C>) -> Result<Measured, Failure>
-where
-    C: AsyncFnMut() -> Result<(), Failure> + 'static,
-{
+/// A client of a closed loop.
+pub(crate) trait Load: Send + 'static {
+    /// Its next operation.
+    fn once(&mut self) -> impl Future<Output = Result<(), Failure>> + Send;
+}
+
+/// Runs every client's operation one after the other, all clients beside each other, each as a task of this runtime.
+pub(crate) async fn closed_loop<L: Load>(
+    plan: Plan,
+    server: Option<CpuClock>,
+    clients: Vec<L>,
+) -> Result<Measured, Failure> {
     let from = Instant::now() + plan.warm_up;
     let until = from + plan.measure;
     let own = CpuClock::own();
-    let local = LocalSet::new();
-    let tasks: Vec<_> = clients
-        .into_iter()
-        .map(|mut client| {
-            local.spawn_local(async move {
-                let mut latencies = Latencies::new();
-                let mut begin = Instant::now();
-                while begin < until || latencies.count() == 0 {
-                    client().await?;
-                    let end = Instant::now();
-                    if begin >= from {
-                        latencies.add(end - begin);
-                    }
-                    begin = end;
-                }
-                Ok::<_, Failure>(latencies)
-            })
-        })
-        .collect();
-    local
-        .run_until(async move {
-            let read = || Ok::<_, Failure>((server.as_ref().map(CpuClock::used).transpose()?, own.used()?));
-            tokio::time::sleep_until(from.into()).await;
-            let (began, before) = (Instant::now(), read()?);
+    let mut tasks = JoinSet::new();
+    for mut client in clients {
+        tasks.spawn(async move {
             let mut latencies = Latencies::new();
-            for task in tasks {
-                match task.await {
-                    Ok(result) => latencies.merge(&result?),
-                    Err(error) => return Err(broken(format!("a client of the load ended: {error}"))),
+            let mut begin = Instant::now();
+            while begin < until || latencies.count() == 0 {
+                client.once().await?;
+                let end = Instant::now();
+                if begin >= from {
+                    latencies.add(end - begin);
                 }
+                begin = end;
             }
-            let (over, after) = (began.elapsed(), read()?);
-            let server_cpu = after.0.zip(before.0).map(|(after, before)| after.saturating_sub(before));
-            let client_cpu = after.1.saturating_sub(before.1);
-            Ok(Measured { latencies, over, server_cpu, client_cpu })
-        })
-        .await
+            Ok::<_, Failure>(latencies)
+        });
+    }
+    let read = || Ok::<_, Failure>((server.as_ref().map(CpuClock::used).transpose()?, own.used()?));
+    tokio::time::sleep_until(from.into()).await;
+    let (began, before) = (Instant::now(), read()?);
+    let mut latencies = Latencies::new();
+    while let Some(ended) = tasks.join_next().await {
+        match ended {
+            Ok(result) => latencies.merge(&result?),
+            Err(error) => return Err(broken(format!("a client of the load ended: {error}"))),
+        }
+    }
+    let (over, after) = (began.elapsed(), read()?);
+    let server_cpu = after.0.zip(before.0).map(|(after, before)| after.saturating_sub(before));
+    let client_cpu = after.1.saturating_sub(before.1);
+    Ok(Measured { latencies, over, server_cpu, client_cpu })
 }
 
 /// What was measured cannot be trusted.

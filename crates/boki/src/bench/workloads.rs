@@ -6,7 +6,7 @@ use boki_sdk::{Book, Client, Seq};
 use bytes::Bytes;
 
 use super::http::{HttpConnection, request};
-use super::latency::{Measured, Plan, broken, closed_loop};
+use super::latency::{Load, Measured, Plan, broken, closed_loop};
 use super::machine::{Meter, Pace};
 use super::process::{resident_bytes, sleeps};
 use super::target::{ServerUnderTest, Worker, folder};
@@ -82,15 +82,12 @@ impl<'a> Loads<'a> {
     }
 
     /// One figure: the machine, the load, the machine again.
-    async fn figure<C>(
+    async fn figure<L: Load>(
         &mut self,
         workload: &'static str,
         server: &ServerUnderTest,
-        clients: Vec<C>,
-    ) -> Result<(), Failure>
-    where
-        C: AsyncFnMut() -> Result<(), Failure> + 'static,
-    {
+        clients: Vec<L>,
+    ) -> Result<(), Failure> {
         let in_flight = u32::try_from(clients.len()).unwrap_or(u32::MAX);
         (self.note)(&format!("{workload}, {in_flight} at once"));
         let mut pace = self.meter.pace(pace_time(self.options))?;
@@ -121,13 +118,11 @@ impl<'a> Loads<'a> {
         let server = ServerUnderTest::prepare(self.options, Worker::None).await?;
         let books = self.books(&server).await?;
         for &in_flight in counts {
-            let clients = spread(&books, in_flight).map(|(number, book)| {
-                let payload = self.payload();
-                let tag = tag(number);
-                async move || {
-                    let append = book.append(payload.clone()).tag(&tag);
-                    append.await.map(|_| ()).map_err(|error| of_server(&error, Some(BOOK)))
-                }
+            let payload = self.payload();
+            let clients = spread(&books, in_flight).map(|(number, book)| Append {
+                book,
+                tag: tag(number),
+                payload: payload.clone(),
             });
             self.figure(APPEND, &server, clients.collect()).await?;
         }
@@ -142,16 +137,7 @@ impl<'a> Loads<'a> {
             first.append(self.payload()).tag(tag(number)).await.map_err(|error| of_server(&error, Some(BOOK)))?;
         }
         for &in_flight in counts {
-            let clients = spread(&books, in_flight).map(|(number, book)| {
-                let tag = tag(number);
-                async move || {
-                    let found = book.read_prev(Seq::MAX).tag(tag.as_str()).first().await;
-                    match found.map_err(|error| of_server(&error, Some(BOOK)))? {
-                        Some(_) => Ok(()),
-                        None => Err(broken("a record that was appended is not found")),
-                    }
-                }
-            });
+            let clients = spread(&books, in_flight).map(|(number, book)| ReadLast { book, tag: tag(number) });
             self.figure(READ, &server, clients.collect()).await?;
         }
         Ok(())
@@ -191,8 +177,7 @@ impl<'a> Loads<'a> {
     ) -> Result<(), Failure> {
         let mut clients = Vec::new();
         for request in requests {
-            let mut connection = HttpConnection::open(server.address()).await?;
-            clients.push(async move || connection.exchange(&request).await);
+            clients.push(Exchange { connection: HttpConnection::open(server.address()).await?, request });
         }
         self.figure(workload, server, clients).await
     }
@@ -213,6 +198,48 @@ impl<'a> Loads<'a> {
             sleeps_per_second: after.1.saturating_sub(before.1) as f64 / window,
             first_answer: server.first_answer,
         }))
+    }
+}
+
+/// Appends to a tag.
+struct Append {
+    book: Book,
+    tag: String,
+    payload: Bytes,
+}
+
+impl Load for Append {
+    async fn once(&mut self) -> Result<(), Failure> {
+        let append = self.book.append(self.payload.clone()).tag(&self.tag);
+        append.await.map(|_| ()).map_err(|error| of_server(&error, Some(BOOK)))
+    }
+}
+
+/// Reads the last record of a tag.
+struct ReadLast {
+    book: Book,
+    tag: String,
+}
+
+impl Load for ReadLast {
+    async fn once(&mut self) -> Result<(), Failure> {
+        let found = self.book.read_prev(Seq::MAX).tag(self.tag.as_str()).first().await;
+        match found.map_err(|error| of_server(&error, Some(BOOK)))? {
+            Some(_) => Ok(()),
+            None => Err(broken("a record that was appended is not found")),
+        }
+    }
+}
+
+/// Sends a request and reads its answer.
+struct Exchange {
+    connection: HttpConnection,
+    request: Vec<u8>,
+}
+
+impl Load for Exchange {
+    async fn once(&mut self) -> Result<(), Failure> {
+        self.connection.exchange(&self.request).await
     }
 }
 
