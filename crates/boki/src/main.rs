@@ -66,7 +66,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::DemoWorker => demo::run_worker(),
         Command::Server(args) => on_all_cores(serve::run(args, out)),
         Command::Dev(args) => on_all_cores(dev::run(args, out)),
-        Command::BenchWorker => on_all_cores(bench::worker()),
+        Command::BenchWorker(args) => on_all_cores(bench::worker(args)),
         Command::Bench(args) => on_one_core(bench::run(args, out)),
         Command::Demo(args) => on_all_cores(demo::run(args, out)),
         Command::Call(args) => on_one_core(call::call(args, out)),

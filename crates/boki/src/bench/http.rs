@@ -1,6 +1,6 @@
 //! An HTTP/1.1 client that costs next to nothing: one keep-alive connection, one request at a time.
 //!
-//! It understands what Boki answers (a length, no chunks) and refuses anything else.
+//! It understands answers with a length (no chunks) and refuses anything else.
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -38,6 +38,15 @@ impl HttpConnection {
 
     /// Sends `request` and reads its answer, which must have status 200.
     pub(crate) async fn exchange(&mut self, request: &[u8]) -> Result<(), Failure> {
+        self.exchange_with(request, |_| ()).await
+    }
+
+    /// The same, with what `read` makes of the answer's body.
+    pub(crate) async fn exchange_with<T>(
+        &mut self,
+        request: &[u8],
+        read: impl FnOnce(&[u8]) -> T,
+    ) -> Result<T, Failure> {
         self.stream.write_all(request).await.map_err(|error| Failure::io("cannot send a request", &error))?;
         loop {
             if let Some(head) = answer_head(&self.buf)? {
@@ -47,13 +56,14 @@ impl HttpConnection {
                     return Err(broken(format!("the server answered {}: {body}", head.status)));
                 }
                 let whole = head.len + head.body;
-                if self.buf.len() >= whole {
+                if let Some(body) = self.buf.get(head.len..whole) {
+                    let result = read(body);
                     self.buf.advance(whole);
-                    return Ok(());
+                    return Ok(result);
                 }
             }
-            let read = self.stream.read_buf(&mut self.buf).await;
-            if read.map_err(|error| Failure::io("cannot read an answer", &error))? == 0 {
+            let arrived = self.stream.read_buf(&mut self.buf).await;
+            if arrived.map_err(|error| Failure::io("cannot read an answer", &error))? == 0 {
                 return Err(broken("the server closed the connection"));
             }
         }

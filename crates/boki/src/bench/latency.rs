@@ -63,8 +63,8 @@ pub(crate) struct Measured {
     pub(crate) over: Duration,
     /// Processor time that the server took meanwhile, where its process is known.
     pub(crate) server_cpu: Option<Duration>,
-    /// Processor time that this process took meanwhile.
-    pub(crate) client_cpu: Duration,
+    /// Processor time that this process took meanwhile; not of a time that operations told.
+    pub(crate) client_cpu: Option<Duration>,
 }
 
 impl Measured {
@@ -75,49 +75,60 @@ impl Measured {
 
 /// A client of a closed loop.
 pub(crate) trait Load: Send + 'static {
-    /// Its next operation.
-    fn once(&mut self) -> impl Future<Output = Result<(), Failure>> + Send;
+    /// Its next operation. What it returns is a time that the operation itself has measured, if it does.
+    fn once(&mut self) -> impl Future<Output = Result<Option<Duration>, Failure>> + Send;
 }
 
 /// Runs every client's operation one after the other, all clients beside each other, each as a task of this runtime.
+/// Returns also what the operations told, if they did.
 pub(crate) async fn closed_loop<L: Load>(
     plan: Plan,
     server: Option<CpuClock>,
     clients: Vec<L>,
-) -> Result<Measured, Failure> {
+) -> Result<(Measured, Option<Measured>), Failure> {
     let from = Instant::now() + plan.warm_up;
     let until = from + plan.measure;
     let own = CpuClock::own();
     let mut tasks = JoinSet::new();
     for mut client in clients {
         tasks.spawn(async move {
-            let mut latencies = Latencies::new();
+            let (mut latencies, mut told) = (Latencies::new(), None);
             let mut begin = Instant::now();
             while begin < until || latencies.count() == 0 {
-                client.once().await?;
+                let of_its_own = client.once().await?;
                 let end = Instant::now();
                 if begin >= from {
                     latencies.add(end - begin);
+                    if let Some(time) = of_its_own {
+                        told.get_or_insert_with(Latencies::new).add(time);
+                    }
                 }
                 begin = end;
             }
-            Ok::<_, Failure>(latencies)
+            Ok::<_, Failure>((latencies, told))
         });
     }
     let read = || Ok::<_, Failure>((server.as_ref().map(CpuClock::used).transpose()?, own.used()?));
     tokio::time::sleep_until(from.into()).await;
     let (began, before) = (Instant::now(), read()?);
-    let mut latencies = Latencies::new();
+    let (mut latencies, mut told) = (Latencies::new(), None);
     while let Some(ended) = tasks.join_next().await {
         match ended {
-            Ok(result) => latencies.merge(&result?),
+            Ok(result) => {
+                let (its_latencies, its_told) = result?;
+                latencies.merge(&its_latencies);
+                if let Some(its_told) = its_told {
+                    told.get_or_insert_with(Latencies::new).merge(&its_told);
+                }
+            }
             Err(error) => return Err(broken(format!("a client of the load ended: {error}"))),
         }
     }
     let (over, after) = (began.elapsed(), read()?);
     let server_cpu = after.0.zip(before.0).map(|(after, before)| after.saturating_sub(before));
-    let client_cpu = after.1.saturating_sub(before.1);
-    Ok(Measured { latencies, over, server_cpu, client_cpu })
+    let client_cpu = Some(after.1.saturating_sub(before.1));
+    let told = told.map(|latencies| Measured { latencies, over, server_cpu: None, client_cpu: None });
+    Ok((Measured { latencies, over, server_cpu, client_cpu }, told))
 }
 
 /// What was measured cannot be trusted.

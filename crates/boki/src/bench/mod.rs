@@ -1,7 +1,8 @@
 //! `boki bench`: what a server does, next to what the machine can do, in the same run.
 //!
 //! - [`machine`]: the machine alone. [`latency`]: the closed loop that every load is.
-//! - [`target`]: the server; [`workloads`]: the loads on it; [`http`], [`worker`]: what they need.
+//! - [`target`]: the server; [`workloads`]: which loads it gets; [`loads`]: what one client of each does; [`http`], [`worker`]:
+//!   what they need.
 //! - [`report`]: figures and ratios, for people and programs.
 //!
 //! The load comes from this process and the server is another, so that neither takes the other's locks, and each pays
@@ -9,6 +10,7 @@
 
 mod http;
 mod latency;
+mod loads;
 mod machine;
 mod process;
 mod report;
@@ -18,7 +20,7 @@ mod workloads;
 
 use std::time::Duration;
 
-use crate::cli::{Bench, Format, Workload};
+use crate::cli::{Bench, Format, Language, Workload};
 use crate::failure::Failure;
 use crate::output::Output;
 
@@ -43,15 +45,10 @@ pub(crate) async fn run(args: Bench, mut out: Output) -> Result<(), Failure> {
     let each = Duration::from_secs_f64(options.seconds.min(STREAM_SECONDS));
     let stream_before = machine::stream_bytes_per_second(&folder, each)?;
     let mut bench = workloads::Loads::new(options, &note)?;
-    let mut idle = None;
     for workload in parts(&args.workload) {
-        if let Workload::Idle { window } = workload {
-            idle = bench.idle(window).await?;
-        } else {
-            bench.run(&workload).await?;
-        }
+        bench.run(&workload).await?;
     }
-    let (figures, pace) = bench.finish()?;
+    let (figures, idle, pace) = bench.finish()?;
     let stream_after = machine::stream_bytes_per_second(&folder, each)?;
     let report = report::Report {
         options: options.clone(),
@@ -74,11 +71,12 @@ pub(crate) async fn run(args: Bench, mut out: Output) -> Result<(), Failure> {
 fn parts(workload: &Workload) -> Vec<Workload> {
     match workload {
         Workload::All => vec![
-            Workload::Idle { window: 10.0 },
+            Workload::Idle { window: 10.0, functions: 0, called: 0 },
+            Workload::Idle { window: 10.0, functions: 10_000, called: 1000 },
             Workload::Append { in_flight: vec![1, 16, 64, 256, 1024] },
             Workload::Http { clients: vec![1, 64] },
             Workload::Read { in_flight: vec![1, 64] },
-            Workload::Call { clients: vec![1, 16, 64] },
+            Workload::Call { clients: vec![1, 16, 64], worker: Language::Rust, nested: true },
         ],
         one => vec![one.clone()],
     }

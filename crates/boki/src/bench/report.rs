@@ -21,7 +21,7 @@ pub(crate) struct Report {
     pub(crate) pace: Pace,
     pub(crate) stream_bytes_per_second: f64,
     pub(crate) figures: Vec<Figure>,
-    pub(crate) idle: Option<Idle>,
+    pub(crate) idle: Vec<Idle>,
     pub(crate) beside: Vec<Beside>,
 }
 
@@ -65,7 +65,7 @@ impl Report {
     pub(crate) fn to_table(&self) -> String {
         let mut text = aligned(&HEAD, &self.rows());
         let _ = write!(text, "\n\n{}", self.machine_line());
-        if let Some(idle) = &self.idle {
+        for idle in &self.idle {
             let _ = write!(text, "\n{}", idle_line(idle));
         }
         let ratios: Vec<_> =
@@ -77,7 +77,7 @@ impl Report {
     pub(crate) fn to_markdown(&self) -> String {
         let mut text = markdown(&HEAD, &self.rows());
         let _ = write!(text, "\n{}\n", self.machine_line());
-        if let Some(idle) = &self.idle {
+        for idle in &self.idle {
             let _ = write!(text, "\n{}\n", idle_line(idle));
         }
         let ratios: Vec<_> =
@@ -103,12 +103,14 @@ impl Report {
                 "stream_bytes_per_second": self.stream_bytes_per_second,
             },
             "figures": figures,
-            "idle": self.idle.as_ref().map(|idle| json!({
+            "idle": self.idle.iter().map(|idle| json!({
+                "functions": idle.functions,
+                "called": idle.called,
                 "resident_bytes": idle.resident_bytes,
                 "cpu_share": idle.cpu_share,
                 "sleeps_per_second": idle.sleeps_per_second,
                 "first_answer_ms": idle.first_answer.map(|time| time.as_secs_f64() * 1000.0),
-            })),
+            })).collect::<Vec<_>>(),
             "beside": self.beside,
             "ratios": ratios,
         })
@@ -120,14 +122,13 @@ impl Report {
             let per_op =
                 |cpu: std::time::Duration| format!("{:.1}", cpu.as_secs_f64() * 1e6 / latencies.count() as f64);
             let mut row = vec![
-                figure.workload.to_owned(),
+                figure.workload.clone(),
                 figure.in_flight.to_string(),
                 format!("{:.0}", figure.measured.per_second()),
             ];
             row.extend([0.5, 0.9, 0.99].map(|quantile| format!("{:.0}", latencies.quantile_us(quantile))));
             row.push(format!("{:.0}", latencies.max_us()));
-            row.push(server_cpu.map_or_else(|| "-".to_owned(), per_op));
-            row.push(per_op(*client_cpu));
+            row.extend([server_cpu, client_cpu].map(|cpu| cpu.map_or_else(|| "-".to_owned(), per_op)));
             row
         });
         let beside = self.beside.iter().map(|figure| {
@@ -175,7 +176,7 @@ impl Report {
             let p50 = figure.measured.latencies.quantile_us(0.5);
             let (round_trip, sync) = (figure.pace.round_trip.quantile_us(0.5), figure.pace.sync.quantile_us(0.5));
             let what = format!("{}, {} at once", figure.workload, figure.in_flight);
-            match (figure.workload, figure.in_flight) {
+            match (&*figure.workload, figure.in_flight) {
                 (APPEND | HTTP_APPEND, 1) => {
                     add(format!("{what}: p50 / (loopback round trip + fdatasync)"), p50, round_trip + sync);
                 }
@@ -200,7 +201,7 @@ impl Report {
         }
         for other in &self.beside {
             for figure in &self.figures {
-                if matches!(figure.workload, APPEND | HTTP_APPEND) && figure.in_flight == other.in_flight {
+                if matches!(&*figure.workload, APPEND | HTTP_APPEND) && figure.in_flight == other.in_flight {
                     let what =
                         format!("{}, {} at once: per second / {}", figure.workload, figure.in_flight, other.name);
                     add(what, figure.measured.per_second(), other.per_second);
@@ -225,15 +226,20 @@ fn figure_json(figure: &Figure) -> Value {
         "p99_us": latencies.quantile_us(0.99),
         "max_us": latencies.max_us(),
         "server_cpu_us": server_cpu.map(per_op),
-        "load_cpu_us": per_op(*client_cpu),
+        "load_cpu_us": client_cpu.map(per_op),
         "round_trip_us": figure.pace.round_trip.quantile_us(0.5),
         "sync_us": figure.pace.sync.quantile_us(0.5),
     })
 }
 
 fn idle_line(idle: &Idle) -> String {
+    let functions = match (idle.functions, idle.called) {
+        (0, _) => String::new(),
+        (functions, 0) => format!(", {functions} functions"),
+        (functions, called) => format!(", {functions} functions of which {called} were called"),
+    };
     let mut line = format!(
-        "idle: {:.1} MB resident, {:.2} % of one core, {:.1} wake-ups per second",
+        "idle{functions}: {:.1} MB resident, {:.2} % of one core, {:.1} wake-ups per second",
         idle.resident_bytes as f64 / 1e6,
         idle.cpu_share * 100.0,
         idle.sleeps_per_second,

@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use boki_server::config::Durability;
 use rustix::fs::statfs;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::http::{HttpConnection, request};
 use super::latency::broken;
 use super::process::{CpuClock, OwnProcess, children};
-use super::worker::NOOP;
-use crate::cli::BenchOptions;
+use super::worker::{NOOP, python_command};
+use crate::cli::{BenchOptions, Language};
 use crate::failure::Failure;
 
 /// What `statfs` says of a file system in memory.
@@ -33,12 +33,18 @@ pub(crate) struct ServerUnderTest {
     pub(crate) first_answer: Option<Duration>,
 }
 
-/// Whether a function that does nothing is to be there.
+/// Which functions are to be there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Worker {
+pub(crate) enum Workers {
     None,
-    Noop,
+    /// One worker, with the functions that are measured.
+    Noop(Language),
+    /// So many functions, on as few workers as take them.
+    Many(u32),
 }
+
+/// How many functions one worker of many has; it could have 4096.
+pub(crate) const FUNCTIONS_PER_WORKER: u32 = 2500;
 
 /// Where files of a benchmark go.
 pub(crate) fn folder(options: &BenchOptions) -> PathBuf {
@@ -51,19 +57,19 @@ pub(crate) fn is_memory(folder: &Path) -> bool {
 }
 
 impl ServerUnderTest {
-    pub(crate) async fn prepare(options: &BenchOptions, worker: Worker) -> Result<ServerUnderTest, Failure> {
+    pub(crate) async fn prepare(options: &BenchOptions, workers: Workers) -> Result<ServerUnderTest, Failure> {
         match &options.server {
-            Some(address) => ServerUnderTest::existing(address, worker).await,
-            None => ServerUnderTest::start(options, worker).await,
+            Some(address) => ServerUnderTest::existing(address, workers).await,
+            None => ServerUnderTest::start(options, workers).await,
         }
     }
 
-    async fn start(options: &BenchOptions, worker: Worker) -> Result<ServerUnderTest, Failure> {
+    async fn start(options: &BenchOptions, workers: Workers) -> Result<ServerUnderTest, Failure> {
         let within = folder(options);
         let cannot = |error| Failure::io(format!("cannot make a folder in {}", within.display()), &error);
         let folder = tempfile::Builder::new().prefix("boki-bench-").tempdir_in(&within).map_err(cannot)?;
         let file = folder.path().join("boki.toml");
-        fs::write(&file, config(folder.path(), options, worker)?).map_err(cannot)?;
+        fs::write(&file, config(folder.path(), options, workers)?).map_err(cannot)?;
         let file = file.to_str().ok_or_else(|| broken("the folder's path is not UTF-8"))?;
         let mut process = OwnProcess::start("the server", &["--json", "server", "--config", file], &[])?;
         let ready: Value = serde_json::from_str(&process.line()?).unwrap_or_default();
@@ -75,11 +81,17 @@ impl ServerUnderTest {
         Ok(ServerUnderTest { process: Some(process), _worker: None, _folder: Some(folder), address, first_answer })
     }
 
-    async fn existing(address: &str, worker: Worker) -> Result<ServerUnderTest, Failure> {
+    async fn existing(address: &str, workers: Workers) -> Result<ServerUnderTest, Failure> {
         let address = address.strip_prefix("http://").unwrap_or(address).trim_end_matches('/').to_owned();
-        let worker = match worker {
-            Worker::None => None,
-            Worker::Noop => {
+        let worker = match workers {
+            Workers::None => None,
+            Workers::Noop(Language::Python) | Workers::Many(_) => {
+                return Err(Failure::input(
+                    "these workers are only started with a server of the benchmark's own",
+                    "leave out --server",
+                ));
+            }
+            Workers::Noop(Language::Rust) => {
                 let process = OwnProcess::start("the worker", &["bench-worker"], &[("BOKI_URL", &address)])?;
                 wait_for_noop(&address).await?;
                 Some(process)
@@ -106,19 +118,35 @@ impl ServerUnderTest {
     }
 }
 
-fn config(folder: &Path, options: &BenchOptions, worker: Worker) -> Result<String, Failure> {
+fn config(folder: &Path, options: &BenchOptions, workers: Workers) -> Result<String, Failure> {
     let binary = std::env::current_exe().map_err(|error| Failure::io("cannot find this program's own file", &error))?;
     let durability = match Durability::from(options.durability) {
         Durability::Fsync => "fsync",
         Durability::Memory => "memory",
     };
-    let mut sections = serde_json::json!({
+    let mut sections = json!({
         "server": { "listen": "127.0.0.1:0", "data": folder.join("data"), "durability": durability },
         "telemetry": { "level": "warn" },
     });
-    if worker == Worker::Noop {
-        let command = crate::remote::shell_word(&binary.to_string_lossy());
-        sections["worker"] = serde_json::json!([{ "name": "bench", "command": format!("{command} bench-worker") }]);
+    let binary = crate::remote::shell_word(&binary.to_string_lossy());
+    let commands = match workers {
+        Workers::None => Vec::new(),
+        Workers::Noop(Language::Rust) => vec![format!("exec {binary} bench-worker")],
+        Workers::Noop(Language::Python) => {
+            vec![python_command(folder).map_err(|error| Failure::io("cannot write the Python functions", &error))?]
+        }
+        Workers::Many(functions) => (0..functions)
+            .step_by(FUNCTIONS_PER_WORKER as usize)
+            .map(|first| {
+                let count = FUNCTIONS_PER_WORKER.min(functions - first);
+                format!("exec {binary} bench-worker --first {first} --functions {count}")
+            })
+            .collect(),
+    };
+    if !commands.is_empty() {
+        let workers = commands.iter().zip(1..);
+        let workers = workers.map(|(command, number)| json!({ "name": format!("bench-{number}"), "command": command }));
+        sections["worker"] = workers.collect();
     }
     toml::to_string(&sections).map_err(|error| broken(format!("the configuration cannot be written: {error}")))
 }

@@ -1,20 +1,70 @@
-//! The worker of `boki bench call`: one function, which does nothing.
+//! The workers of a benchmark: what `boki bench call` calls, and many functions that wait to be called.
+
+use std::path::Path;
+use std::time::Instant;
 
 use boki_sdk::{Cx, Failure as Failed, Input, Output, Worker};
 
+use crate::cli::BenchWorker;
 use crate::failure::{Exit, Failure};
 
-/// The function's name.
+/// The function that does nothing: it returns its input.
 pub(crate) const NOOP: &str = "noop";
+/// The function that calls [`NOOP`] and returns how many nanoseconds that took.
+pub(crate) const OUTER: &str = "outer";
 /// More than any number of clients that the benchmark has.
 const CONCURRENCY: u32 = 16_384;
 
+/// The same functions in Python.
+const PYTHON: &str = r#"
+import time
+
+import boki
+
+
+@boki.function
+async def noop(input: bytes) -> bytes:
+    return input
+
+
+@boki.function
+async def outer(cx: boki.Cx, input: bytes) -> bytes:
+    begin = time.perf_counter_ns()
+    await cx.call("noop", input)
+    return str(time.perf_counter_ns() - begin).encode()
+"#;
+
+/// One of the many functions.
+pub(crate) fn idle_name(number: u32) -> String {
+    format!("idle-{number}")
+}
+
 /// The hidden command `bench-worker`: serves until the server goes away.
-pub(crate) async fn worker() -> Result<(), Failure> {
+pub(crate) async fn worker(args: BenchWorker) -> Result<(), Failure> {
     let worker = Worker::new().name("bench").concurrency(CONCURRENCY);
-    let worker =
-        worker.raw(NOOP, |_: Cx, input: Input| async move { Ok::<_, Failed>(Output::bytes(input.into_bytes())) });
+    let worker = match args.functions {
+        0 => worker.raw(NOOP, noop).raw(OUTER, outer),
+        many => (args.first..args.first + many).fold(worker, |worker, number| worker.raw(idle_name(number), noop)),
+    };
     worker.serve().await.map_err(|error| {
-        Failure::new(error.code(), Exit::Failed, error.to_string(), "this command is a part of `boki bench call`")
+        Failure::new(error.code(), Exit::Failed, error.to_string(), "this command is a part of `boki bench`")
     })
+}
+
+async fn noop(_: Cx, input: Input) -> Result<Output, Failed> {
+    Ok(Output::bytes(input.into_bytes()))
+}
+
+async fn outer(cx: Cx, input: Input) -> Result<Output, Failed> {
+    let begin = Instant::now();
+    cx.call_raw(NOOP, input.into_bytes()).await?;
+    Ok(Output::bytes(begin.elapsed().as_nanos().to_string().into()))
+}
+
+/// Writes the functions in Python down in `folder`; returns the command that serves them.
+pub(crate) fn python_command(folder: &Path) -> std::io::Result<String> {
+    let file = folder.join("bench.py");
+    std::fs::write(&file, PYTHON)?;
+    let file = crate::remote::shell_word(&file.to_string_lossy());
+    Ok(format!("exec python3 -m boki --name bench --concurrency {CONCURRENCY} {file}"))
 }

@@ -1,22 +1,21 @@
-//! The loads: what each client does again and again.
+//! The loads: which servers they need, and the figures that they give.
 
 use std::time::Duration;
 
-use boki_sdk::{Book, Client, Seq};
+use boki_sdk::{Book, Client};
 use bytes::Bytes;
 
 use super::http::{HttpConnection, request};
 use super::latency::{Load, Measured, Plan, broken, closed_loop};
+use super::loads::{Append, BOOK, Exchange, Nested, ReadLast};
 use super::machine::{Meter, Pace};
-use super::process::{resident_bytes, sleeps};
-use super::target::{ServerUnderTest, Worker, folder};
-use super::worker::NOOP;
-use crate::cli::{BenchOptions, Workload};
+use super::process::{CpuClock, resident_bytes, sleeps};
+use super::target::{FUNCTIONS_PER_WORKER, ServerUnderTest, Workers, folder};
+use super::worker::{NOOP, OUTER, idle_name};
+use crate::cli::{BenchOptions, Language, Workload};
 use crate::failure::Failure;
 use crate::remote::of_server;
 
-/// The book that everything goes to.
-const BOOK: &str = "default";
 /// Tags that appends are spread over, and reads look at.
 const TAGS: u32 = 64;
 
@@ -24,7 +23,7 @@ const TAGS: u32 = 64;
 #[derive(Clone, Debug)]
 pub(crate) struct Figure {
     /// What was done.
-    pub(crate) workload: &'static str,
+    pub(crate) workload: String,
     /// How many at once.
     pub(crate) in_flight: u32,
     pub(crate) measured: Measured,
@@ -35,6 +34,9 @@ pub(crate) struct Figure {
 /// A server without load.
 #[derive(Clone, Debug)]
 pub(crate) struct Idle {
+    /// How many functions its workers offer, and how many of them were called once.
+    pub(crate) functions: u32,
+    pub(crate) called: u32,
     pub(crate) resident_bytes: u64,
     /// Share of one core.
     pub(crate) cpu_share: f64,
@@ -45,6 +47,8 @@ pub(crate) struct Idle {
 pub(crate) const APPEND: &str = "append";
 pub(crate) const READ: &str = "read last of a tag";
 pub(crate) const CALL: &str = "HTTP call of a no-op";
+const OUTER_CALL: &str = "HTTP call of a function that calls a no-op";
+const NESTED: &str = "the no-op's call, as that function sees it";
 pub(crate) const HTTP_APPEND: &str = "HTTP append";
 
 /// What was measured so far, and what measures.
@@ -55,19 +59,20 @@ pub(crate) struct Loads<'a> {
     meter: Meter,
     pace: Pace,
     figures: Vec<Figure>,
+    idle: Vec<Idle>,
 }
 
 impl<'a> Loads<'a> {
     pub(crate) fn new(options: &'a BenchOptions, note: &'a dyn Fn(&str)) -> Result<Loads<'a>, Failure> {
         let mut meter = Meter::new(&folder(options), options.size as usize)?;
         let pace = meter.pace(pace_time(options))?;
-        Ok(Loads { options, note, meter, pace, figures: Vec::new() })
+        Ok(Loads { options, note, meter, pace, figures: Vec::new(), idle: Vec::new() })
     }
 
     /// All figures, and the machine's pace over the whole time.
-    pub(crate) fn finish(mut self) -> Result<(Vec<Figure>, Pace), Failure> {
+    pub(crate) fn finish(mut self) -> Result<(Vec<Figure>, Vec<Idle>, Pace), Failure> {
         self.pace.merge(&self.meter.pace(pace_time(self.options))?);
-        Ok((self.figures, self.pace))
+        Ok((self.figures, self.idle, self.pace))
     }
 
     /// Measures one workload.
@@ -76,16 +81,18 @@ impl<'a> Loads<'a> {
             Workload::Append { in_flight } => self.append(in_flight).await,
             Workload::Read { in_flight } => self.read(in_flight).await,
             Workload::Http { clients } => self.http_append(clients).await,
-            Workload::Call { clients } => self.call(clients).await,
-            Workload::Idle { .. } | Workload::All => Ok(()),
+            Workload::Call { clients, worker, nested } => self.call(clients, *worker, *nested).await,
+            Workload::Idle { window, functions, called } => self.idle(*window, *functions, *called).await,
+            Workload::Url { url, body, name, clients } => self.url(url, body.as_deref(), name, clients).await,
+            Workload::All => Ok(()),
         }
     }
 
     /// One figure: the machine, the load, the machine again.
     async fn figure<L: Load>(
         &mut self,
-        workload: &'static str,
-        server: &ServerUnderTest,
+        workload: &str,
+        server: Option<CpuClock>,
         clients: Vec<L>,
     ) -> Result<(), Failure> {
         let in_flight = u32::try_from(clients.len()).unwrap_or(u32::MAX);
@@ -93,10 +100,14 @@ impl<'a> Loads<'a> {
         let mut pace = self.meter.pace(pace_time(self.options))?;
         let seconds = Duration::from_secs_f64;
         let plan = Plan { warm_up: seconds(self.options.warm_up), measure: seconds(self.options.seconds) };
-        let measured = closed_loop(plan, server.cpu()?, clients).await?;
+        let (measured, told) = closed_loop(plan, server, clients).await?;
         pace.merge(&self.meter.pace(pace_time(self.options))?);
         self.pace.merge(&pace);
-        self.figures.push(Figure { workload, in_flight, measured, pace });
+        let figure = |workload: &str, measured| Figure { workload: workload.to_owned(), in_flight, measured, pace };
+        if let Some(told) = told {
+            self.figures.push(figure.clone()(NESTED, told));
+        }
+        self.figures.push(figure(workload, measured));
         Ok(())
     }
 
@@ -115,7 +126,7 @@ impl<'a> Loads<'a> {
     }
 
     async fn append(&mut self, counts: &[u32]) -> Result<(), Failure> {
-        let server = ServerUnderTest::prepare(self.options, Worker::None).await?;
+        let server = ServerUnderTest::prepare(self.options, Workers::None).await?;
         let books = self.books(&server).await?;
         for &in_flight in counts {
             let payload = self.payload();
@@ -124,13 +135,13 @@ impl<'a> Loads<'a> {
                 tag: tag(number),
                 payload: payload.clone(),
             });
-            self.figure(APPEND, &server, clients.collect()).await?;
+            self.figure(APPEND, server.cpu()?, clients.collect()).await?;
         }
         Ok(())
     }
 
     async fn read(&mut self, counts: &[u32]) -> Result<(), Failure> {
-        let server = ServerUnderTest::prepare(self.options, Worker::None).await?;
+        let server = ServerUnderTest::prepare(self.options, Workers::None).await?;
         let books = self.books(&server).await?;
         let first = books.first().ok_or_else(|| broken("there is no connection"))?;
         for number in 0..TAGS {
@@ -138,13 +149,13 @@ impl<'a> Loads<'a> {
         }
         for &in_flight in counts {
             let clients = spread(&books, in_flight).map(|(number, book)| ReadLast { book, tag: tag(number) });
-            self.figure(READ, &server, clients.collect()).await?;
+            self.figure(READ, server.cpu()?, clients.collect()).await?;
         }
         Ok(())
     }
 
     async fn http_append(&mut self, counts: &[u32]) -> Result<(), Failure> {
-        let server = ServerUnderTest::prepare(self.options, Worker::None).await?;
+        let server = ServerUnderTest::prepare(self.options, Workers::None).await?;
         let path = format!("/v1/books/{BOOK}/records");
         for &clients in counts {
             let requests = (0..clients).map(|number| {
@@ -156,14 +167,22 @@ impl<'a> Loads<'a> {
         Ok(())
     }
 
-    async fn call(&mut self, counts: &[u32]) -> Result<(), Failure> {
-        let server = ServerUnderTest::prepare(self.options, Worker::Noop).await?;
-        let headers = "content-type: application/json\r\n";
-        let request = request("POST", &format!("/call/{NOOP}"), server.address(), headers, b"null");
+    async fn call(&mut self, counts: &[u32], language: Language, nested: bool) -> Result<(), Failure> {
+        let server = ServerUnderTest::prepare(self.options, Workers::Noop(language)).await?;
+        let of = |what: &str| match language {
+            Language::Rust => what.to_owned(),
+            Language::Python => format!("{what}, in Python"),
+        };
         // The first call waits until the worker has started.
-        HttpConnection::open(server.address()).await?.exchange(&request).await?;
+        HttpConnection::open(server.address()).await?.exchange(&call_request(NOOP, server.address())).await?;
         for &clients in counts {
-            self.exchange(CALL, &server, vec![request.clone(); clients as usize]).await?;
+            let requests = vec![call_request(NOOP, server.address()); clients as usize];
+            self.exchange(&of(CALL), &server, requests).await?;
+        }
+        for &clients in counts.iter().filter(|_| nested) {
+            let requests = vec![call_request(OUTER, server.address()); clients as usize];
+            let clients = exchanges(server.address(), requests).await?.into_iter().map(Nested);
+            self.figure(&of(OUTER_CALL), server.cpu()?, clients.collect()).await?;
         }
         Ok(())
     }
@@ -171,76 +190,73 @@ impl<'a> Loads<'a> {
     /// One keep-alive connection for each of `requests`, on which it is sent again and again.
     async fn exchange(
         &mut self,
-        workload: &'static str,
+        workload: &str,
         server: &ServerUnderTest,
         requests: Vec<Vec<u8>>,
     ) -> Result<(), Failure> {
-        let mut clients = Vec::new();
-        for request in requests {
-            clients.push(Exchange { connection: HttpConnection::open(server.address()).await?, request });
-        }
-        self.figure(workload, server, clients).await
+        let clients = exchanges(server.address(), requests).await?;
+        self.figure(workload, server.cpu()?, clients).await
     }
 
-    /// Watches a server that nobody uses.
-    pub(crate) async fn idle(&mut self, window: f64) -> Result<Option<Idle>, Failure> {
-        let server = ServerUnderTest::prepare(self.options, Worker::None).await?;
-        let (Some(pid), Some(cpu)) = (server.pid(), server.cpu()?) else { return Ok(None) };
-        (self.note)(&format!("idle, {window} s"));
+    async fn url(&mut self, url: &str, body: Option<&str>, name: &str, counts: &[u32]) -> Result<(), Failure> {
+        let rest = url.strip_prefix("http://").unwrap_or(url);
+        let (address, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let path = format!("/{path}");
+        let request = match body {
+            Some(body) => request("POST", &path, address, JSON, body.as_bytes()),
+            None => request("GET", &path, address, "", b""),
+        };
+        for &clients in counts {
+            let clients = exchanges(address, vec![request.clone(); clients as usize]).await?;
+            self.figure(name, None, clients).await?;
+        }
+        Ok(())
+    }
+
+    /// Watches a server that nobody uses any more.
+    async fn idle(&mut self, window: f64, functions: u32, called: u32) -> Result<(), Failure> {
+        let called = called.min(functions);
+        let workers = if functions == 0 { Workers::None } else { Workers::Many(functions) };
+        let server = ServerUnderTest::prepare(self.options, workers).await?;
+        let Some(pid) = server.pid() else { return Ok(()) };
+        let cpu = CpuClock::of(vec![pid]);
+        (self.note)(&format!("idle, {functions} functions, {window} s"));
+        let mut connection = HttpConnection::open(server.address()).await?;
+        // The first call of each worker waits until that has started.
+        let registered = (0..functions).step_by(FUNCTIONS_PER_WORKER as usize);
+        for number in (0..called).chain(registered.skip_while(|first| *first < called)) {
+            connection.exchange(&call_request(&idle_name(number), server.address())).await?;
+        }
         // What starting has left to do is not idleness.
         tokio::time::sleep(Duration::from_secs_f64(self.options.warm_up)).await;
         let before = (cpu.used()?, sleeps(pid)?);
         tokio::time::sleep(Duration::from_secs_f64(window)).await;
         let after = (cpu.used()?, sleeps(pid)?);
-        Ok(Some(Idle {
+        self.idle.push(Idle {
+            functions,
+            called,
             resident_bytes: resident_bytes(pid)?,
             cpu_share: after.0.saturating_sub(before.0).as_secs_f64() / window,
             sleeps_per_second: after.1.saturating_sub(before.1) as f64 / window,
             first_answer: server.first_answer,
-        }))
+        });
+        Ok(())
     }
 }
 
-/// Appends to a tag.
-struct Append {
-    book: Book,
-    tag: String,
-    payload: Bytes,
+const JSON: &str = "content-type: application/json\r\n";
+
+/// A call over HTTP, with the shortest input that is JSON.
+fn call_request(function: &str, address: &str) -> Vec<u8> {
+    request("POST", &format!("/call/{function}"), address, JSON, b"null")
 }
 
-impl Load for Append {
-    async fn once(&mut self) -> Result<(), Failure> {
-        let append = self.book.append(self.payload.clone()).tag(&self.tag);
-        append.await.map(|_| ()).map_err(|error| of_server(&error, Some(BOOK)))
+async fn exchanges(address: &str, requests: Vec<Vec<u8>>) -> Result<Vec<Exchange>, Failure> {
+    let mut clients = Vec::new();
+    for request in requests {
+        clients.push(Exchange { connection: HttpConnection::open(address).await?, request });
     }
-}
-
-/// Reads the last record of a tag.
-struct ReadLast {
-    book: Book,
-    tag: String,
-}
-
-impl Load for ReadLast {
-    async fn once(&mut self) -> Result<(), Failure> {
-        let found = self.book.read_prev(Seq::MAX).tag(self.tag.as_str()).first().await;
-        match found.map_err(|error| of_server(&error, Some(BOOK)))? {
-            Some(_) => Ok(()),
-            None => Err(broken("a record that was appended is not found")),
-        }
-    }
-}
-
-/// Sends a request and reads its answer.
-struct Exchange {
-    connection: HttpConnection,
-    request: Vec<u8>,
-}
-
-impl Load for Exchange {
-    async fn once(&mut self) -> Result<(), Failure> {
-        self.connection.exchange(&self.request).await
-    }
+    Ok(clients)
 }
 
 /// How long each look at the machine takes.

@@ -18,6 +18,9 @@ Examples:
   boki bench all
   boki bench append --in-flight 1,64 --size 100 --seconds 10
   boki bench http --server 127.0.0.1:2654          a server that runs already; nothing else is started
+  PYTHONPATH=sdk/python/src boki bench call --worker python --nested
+  boki bench idle --functions 10000 --called 1000
+  boki bench url http://127.0.0.1:8080/ --clients 64     another HTTP server, under the same load
   boki bench --json all > bench.json")]
 pub(crate) struct Bench {
     #[command(subcommand)]
@@ -68,6 +71,24 @@ pub(crate) enum Format {
     Json,
 }
 
+/// What functions are written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Language {
+    Rust,
+    Python,
+}
+
+/// The hidden command that is the worker of a benchmark.
+#[derive(Args, Debug)]
+pub(crate) struct BenchWorker {
+    /// Offer so many functions that are there to be many, instead of those that are measured.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) functions: u32,
+    /// Number of the first of them.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) first: u32,
+}
+
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum Workload {
     /// Appends over the native protocol.
@@ -87,6 +108,12 @@ pub(crate) enum Workload {
         /// How many keep-alive connections, each with one call at a time; each number is a figure of its own.
         #[arg(long, value_delimiter = ',', default_value = "1,16,64", value_parser = in_flight())]
         clients: Vec<u32>,
+        /// What the function is written in. Python needs the SDK where `python3` finds it, for instance by PYTHONPATH.
+        #[arg(long, value_enum, default_value_t = Language::Rust)]
+        worker: Language,
+        /// Then also call a function that calls the one that does nothing, and tell how long that took it.
+        #[arg(long)]
+        nested: bool,
     },
     /// Appends over HTTP.
     Http {
@@ -99,6 +126,26 @@ pub(crate) enum Workload {
         /// How long to watch it, in seconds.
         #[arg(long, default_value_t = 10.0, value_parser = seconds)]
         window: f64,
+        /// How many functions its workers offer; 0 = no worker.
+        #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=100_000))]
+        functions: u32,
+        /// How many of those are called, once each, before it is watched.
+        #[arg(long, default_value_t = 0, requires = "functions")]
+        called: u32,
+    },
+    /// Requests to any HTTP server, to put another one under the same load. No server is started.
+    Url {
+        /// Where to; it must answer with status 200 and a Content-Length.
+        url: String,
+        /// The requests' body (JSON), which makes them POST instead of GET.
+        #[arg(long, value_name = "JSON")]
+        body: Option<String>,
+        /// What the result calls it.
+        #[arg(long, default_value = "HTTP request")]
+        name: String,
+        /// How many keep-alive connections, each with one request at a time; each number is a figure of its own.
+        #[arg(long, value_delimiter = ',', default_value = "64", value_parser = in_flight())]
+        clients: Vec<u32>,
     },
     /// All of these.
     All,

@@ -9,7 +9,7 @@ mod server;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
-pub(crate) use bench::{Bench, BenchOptions, Format, Workload};
+pub(crate) use bench::{Bench, BenchOptions, BenchWorker, Format, Language, Workload};
 pub(crate) use client::{
     AppendArgs, BookOfLog, BooksCommand, BooksFile, CallArgs, FollowArgs, FunctionsCommand, Input, LogCommand, Promise,
     ReadArgs, TagsArgs, TailArgs, TrimArgs,
@@ -98,7 +98,7 @@ pub(crate) enum Command {
     BenchEcho,
     /// Run a function that does nothing (a part of `boki bench`).
     #[command(hide = true)]
-    BenchWorker,
+    BenchWorker(BenchWorker),
     /// Run the booking example (a part of `boki demo`).
     #[command(hide = true)]
     DemoWorker,
