@@ -134,9 +134,8 @@ impl Server {
 
         let door = Door::new(config.limits.connections as usize);
         let stopping = CancellationToken::new();
-        let body_limit = config.limits.http_body.bytes();
         let connections = Arc::new(Connections {
-            gateway: Gateway::new(node.clone(), functions.clone(), body_limit, Arc::clone(&door), stopping.clone()),
+            gateway: Gateway::new(&config, node.clone(), functions.clone(), Arc::clone(&door), stopping.clone()),
             native: Arc::new(NativeShared::new(node.clone(), functions.clone())),
             door,
             stopping,

@@ -5,6 +5,7 @@
 //! [`Config`] that [`Config::load`] returned has passed [`Config::check`].
 
 mod error;
+mod mounts;
 mod sections;
 mod units;
 
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 pub use error::ConfigError;
+pub use mounts::{MountSection, RESERVED};
 pub use sections::{
     DEFAULT_PORT, Dev, Durability, FunctionsSection, LimitsSection, LogFormat, LogSection, ServerSection,
     TelemetrySection, WorkerSection,
@@ -38,6 +40,8 @@ pub struct Config {
     pub log: LogSection,
     /// The worker processes that the server runs, each under `[[worker]]`.
     pub worker: Vec<WorkerSection>,
+    /// Paths below which functions answer HTTP requests, each under `[[mount]]`.
+    pub mount: Vec<MountSection>,
     /// How calls are queued, retried and remembered.
     pub functions: FunctionsSection,
     /// What the server says about itself.
@@ -103,6 +107,7 @@ impl Config {
             ("limits.read", self.limits.read.0 == 0),
             ("limits.connections", self.limits.connections == 0),
             ("limits.http_body", http_body.0 == 0),
+            ("limits.stream_body", self.limits.stream_body.0 == 0),
             ("functions.queue", self.functions.queue == 0),
             ("functions.attempts", self.functions.attempts == 0),
         ] {
@@ -141,6 +146,9 @@ impl Config {
             if worker.processes == 0 || worker.processes > 1000 {
                 return refuse("worker.processes", "it must be 1 to 1000");
             }
+        }
+        if let Err((key, reason)) = mounts::check(&self.mount) {
+            return refuse(key, &reason);
         }
         if !self.server.listen.ip().is_loopback() && !self.server.insecure {
             return Err(ConfigError::Insecure { listen: self.server.listen });
@@ -181,6 +189,9 @@ fn override_one(table: &mut Table, variable: &str, value: &str) -> Result<Config
     let Some((section, key)) = path.split_once("__") else { return Err(invalid("expected BOKI_SECTION__KEY")) };
     if section == "worker" {
         return Err(invalid("workers are set in the file only"));
+    }
+    if section == "mount" {
+        return Err(invalid("mounts are set in the file only"));
     }
     let as_toml = toml::from_str::<Table>(&format!("v = {value}")).ok().and_then(|mut table| table.remove("v"));
     let as_text = Some(Value::String(value.to_owned()));

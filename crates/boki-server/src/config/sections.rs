@@ -119,6 +119,8 @@ pub struct LimitsSection {
     pub connections: u32,
     /// Largest body of an HTTP request.
     pub http_body: Size,
+    /// Largest body of an HTTP request that calls a function which takes its input piece by piece.
+    pub stream_body: Size,
 }
 
 impl Default for LimitsSection {
@@ -138,6 +140,7 @@ impl Default for LimitsSection {
             aux: Size(log.aux_bytes as u64),
             connections: 10_000,
             http_body: Size::mib(32),
+            stream_body: Size::mib(1024),
         }
     }
 }

@@ -36,6 +36,11 @@ fn every_section_can_be_set() {
         command = "./app"
         env = { A = "b" }
         processes = 2
+        [[mount]]
+        path = "/shop"
+        function = "web"
+        methods = ["GET"]
+        origins = ["https://app.example:8443", "http://[::1]"]
         [functions]
         timeout = "5m"
         [telemetry]
@@ -48,6 +53,7 @@ fn every_section_can_be_set() {
     assert_eq!(config.limits.log().record_bytes, 1 << 20);
     assert_eq!(config.limits.http_body, Size(4096));
     assert_eq!(config.worker[0].env["A"], "b");
+    assert_eq!((config.mount[0].path.as_str(), config.mount[0].book.as_str()), ("/shop", "default"));
     assert_eq!(config.functions.timeout.0.as_secs(), 300);
     assert_eq!(config.telemetry.format, LogFormat::Json);
 }
@@ -127,6 +133,41 @@ fn values_that_do_not_fit_each_other_are_refused() {
 }
 
 #[test]
+fn a_mount_that_cannot_be_is_refused() {
+    let mount = |path: &str, rest: &str| format!("[[mount]]\npath = \"{path}\"\nfunction = \"web\"\n{rest}");
+    for (path, expected) in [
+        ("shop", "must begin with a slash"),
+        ("/shop/", "none at the end"),
+        ("/a//b", "none at the end"),
+        ("/a/../b", "must be segments"),
+        ("/a b", "must be segments"),
+        ("/v1", "/v1 is the server's own"),
+        ("/v1/shop", "/v1 is the server's own"),
+        ("/call", "/call is the server's own"),
+        ("/healthz", "/healthz is the server's own"),
+    ] {
+        let error = refused(&mount(path, ""), &[]);
+        assert!(error.starts_with("boki.toml:2: mount.path: ") && error.contains(expected), "{error}");
+    }
+    for path in ["/", "/shop", "/v2/shop", "/calls", "/a/v1", "/~ada/x.y_z"] {
+        load(&mount(path, ""), &[]).unwrap();
+    }
+    for (rest, expected) in [
+        ("methods = [\"get\"]", "mount.methods: \"get\" is not a method"),
+        ("book = \"\"", "mount.book: it is empty"),
+        ("origins = [\"app.example\"]", "mount.origins: \"app.example\" is not an origin"),
+        ("origins = [\"https://app.example/\"]", "is not an origin"),
+        ("origins = [\"*\", \"https://app.example\"]", "\"*\" stands alone"),
+        ("origin = \"*\"", "unknown field `origin`"),
+        (&mount("/shop", ""), "\"/shop\" is mounted twice"),
+    ] {
+        let error = refused(&mount("/shop", rest), &[]);
+        assert!(error.contains(expected), "{error}");
+    }
+    assert!(refused("", &[("BOKI_MOUNT__PATH", "/x")]).contains("in the file only"));
+}
+
+#[test]
 fn a_wrong_variable_is_named() {
     let error = refused("", &[("BOKI_SERVER__PORT", "1")]);
     assert!(
@@ -191,6 +232,7 @@ fn the_documentation_has_every_key_with_its_default() {
     let mut config = Config::default();
     let worker = "name = \"a\"\ncommand = \"b\"";
     config.worker.push(toml::from_str(worker).unwrap());
+    config.mount.push(toml::from_str("path = \"/a\"\nfunction = \"b\"").unwrap());
     let shown: serde_json::Value = serde_json::to_value(config).unwrap();
     for (section, keys) in shown.as_object().unwrap() {
         let lines = documented(page, section);

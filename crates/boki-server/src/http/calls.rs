@@ -8,14 +8,15 @@ use axum::response::{IntoResponse, Response};
 use boki_functions::{Call, CallError, CallId, CallReply};
 use boki_log::Position;
 use boki_wire::calls::{DEFAULT_PRIORITY, MAX_PRIORITY};
-use hyper::header::{CONTENT_TYPE, HeaderValue, LOCATION};
+use hyper::header::{HeaderValue, LOCATION};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Request, StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::forward::{head_of, input_of, respond};
 use super::problem::Problem;
-use super::request::{PathOf, Query, media_type, read_body, text_header};
+use super::request::{PathOf, Query, media_type, text_header};
 use super::schema::RawBytes;
 use super::session::{position_of, set_position};
 use super::{App, json_response};
@@ -118,7 +119,7 @@ pub(crate) async fn call(
     let call = call_of(&app, &function, book, &parts, body).await?;
     let before = call.position;
     match app.functions.call(call).await {
-        Ok(reply) => Ok(output(reply, before)),
+        Ok(reply) => respond(reply, before),
         Err(error) => {
             let position = before.max(error.position().unwrap_or(before));
             Err(Problem::of_call(&error, book).at(Some(position)))
@@ -202,30 +203,9 @@ async fn call_of(app: &App, function: &str, book: &str, parts: &Parts, body: Bod
         priority,
         limit_key: text_header(headers, "boki-limit-key")?.map(Arc::from),
         parent: None,
-        input: read_body(body, app.body_limit).await?.into(),
-        http: None,
+        input: input_of(body, app.stream_limit).await?,
+        http: Some(head_of(parts, "/")),
     })
-}
-
-fn output(reply: CallReply, before: Position) -> Response {
-    let mut response = Response::new(match reply.output {
-        boki_functions::Body::Whole(bytes) => Body::from(bytes),
-        boki_functions::Body::Stream(stream) => Body::from_stream(stream),
-    });
-    let headers = response.headers_mut();
-    let content_type = match &*reply.content_type {
-        JSON => HeaderValue::from_static(JSON),
-        other => HeaderValue::try_from(other)
-            .ok()
-            .filter(|value| !value.is_empty())
-            .unwrap_or(HeaderValue::from_static("application/octet-stream")),
-    };
-    headers.insert(CONTENT_TYPE, content_type);
-    if let Ok(id) = HeaderValue::try_from(reply.id.to_string()) {
-        headers.insert("boki-call", id);
-    }
-    set_position(&mut response, before, reply.position);
-    response
 }
 
 /// The call that `parameter` names.
@@ -314,7 +294,7 @@ fn answer_of(
     before: Position,
 ) -> Result<Response, Problem> {
     match found {
-        Ok(Some(reply)) => Ok(output(reply, before)),
+        Ok(Some(reply)) => respond(reply, before),
         Ok(None) => Ok(json_response(StatusCode::ACCEPTED, &PendingJson { call: id.to_string(), state: "pending" })),
         Err(error) => Err(Problem::of_call(&error, book)),
     }

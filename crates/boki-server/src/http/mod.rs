@@ -7,8 +7,10 @@
 mod append;
 mod books;
 mod calls;
+mod forward;
 mod health;
 mod logs;
+mod mounts;
 mod pages;
 mod problem;
 mod read;
@@ -40,8 +42,10 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub(crate) use calls::DEFAULT_BOOK;
+use mounts::Mounts;
 use problem::Problem;
 
+use crate::config::Config;
 use crate::door::Door;
 
 /// What the handlers share.
@@ -50,6 +54,9 @@ pub(crate) struct App {
     pub(crate) functions: Functions,
     /// Largest body of a request, in bytes.
     pub(crate) body_limit: usize,
+    /// Largest body of a request that calls a function which takes its input piece by piece, in bytes.
+    pub(crate) stream_limit: u64,
+    pub(crate) mounts: Mounts,
     /// Cancelled when the server begins to stop: ends subscriptions.
     pub(crate) stopping: CancellationToken,
     pub(crate) counters: Counters,
@@ -89,6 +96,35 @@ impl App {
 )]
 struct Description;
 
+/// Everything that the API answers.
+fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::<Arc<App>>::with_openapi(Description::openapi())
+        .routes(routes!(append::append, read::read))
+        .routes(routes!(read::read_one))
+        .routes(routes!(read::set_aux))
+        .routes(routes!(read::tail))
+        .routes(routes!(read::tags))
+        .routes(routes!(append::trim))
+        .routes(routes!(books::list, books::create))
+        .routes(routes!(books::get, books::remove))
+        .routes(routes!(calls::call))
+        .routes(routes!(calls::send))
+        .routes(routes!(calls::get))
+        .routes(routes!(calls::result))
+        .routes(routes!(calls::cancel))
+        .routes(routes!(logs::of_call))
+        .routes(routes!(logs::logs))
+        .routes(routes!(calls::list))
+        .routes(routes!(mounts::list))
+        .routes(routes!(health::healthz))
+        .routes(routes!(health::readyz))
+        .routes(routes!(health::status))
+        .routes(routes!(health::metrics))
+        .routes(routes!(pages::home))
+        .routes(routes!(pages::error_page))
+        .routes(routes!(pages::openapi))
+}
+
 /// The HTTP API, ready to answer requests.
 pub(crate) struct Gateway {
     app: Arc<App>,
@@ -97,47 +133,25 @@ pub(crate) struct Gateway {
 
 impl Gateway {
     pub(crate) fn new(
+        config: &Config,
         node: Node,
         functions: Functions,
-        body_limit: usize,
         door: Arc<Door>,
         stopping: CancellationToken,
     ) -> Gateway {
         let app = Arc::new(App {
             node,
             functions,
-            body_limit,
+            body_limit: config.limits.http_body.bytes(),
+            stream_limit: config.limits.stream_body.0,
+            mounts: Mounts::new(config.mount.clone()),
             stopping,
             counters: Counters::default(),
             door,
             started: Instant::now(),
             openapi: OnceLock::new(),
         });
-        let (router, mut description) = OpenApiRouter::<Arc<App>>::with_openapi(Description::openapi())
-            .routes(routes!(append::append, read::read))
-            .routes(routes!(read::read_one))
-            .routes(routes!(read::set_aux))
-            .routes(routes!(read::tail))
-            .routes(routes!(read::tags))
-            .routes(routes!(append::trim))
-            .routes(routes!(books::list, books::create))
-            .routes(routes!(books::get, books::remove))
-            .routes(routes!(calls::call))
-            .routes(routes!(calls::send))
-            .routes(routes!(calls::get))
-            .routes(routes!(calls::result))
-            .routes(routes!(calls::cancel))
-            .routes(routes!(logs::of_call))
-            .routes(routes!(logs::logs))
-            .routes(routes!(calls::list))
-            .routes(routes!(health::healthz))
-            .routes(routes!(health::readyz))
-            .routes(routes!(health::status))
-            .routes(routes!(health::metrics))
-            .routes(routes!(pages::home))
-            .routes(routes!(pages::error_page))
-            .routes(routes!(pages::openapi))
-            .split_for_parts();
+        let (router, mut description) = routes().split_for_parts();
         schema::add_problems(&mut description);
         // The description is plain data: writing it as JSON cannot fail.
         let description = serde_json::to_vec(&description).unwrap_or_default();
@@ -150,9 +164,12 @@ impl Gateway {
     pub(crate) async fn answer(&self, request: Request<Incoming>) -> Response {
         let trace = tracing::enabled!(tracing::Level::DEBUG)
             .then(|| (Instant::now(), request.method().clone(), request.uri().clone()));
-        let response = match other_origin(request.headers()) {
-            Some(problem) => problem.into_response(),
-            None => self.route(request).await,
+        let response = match self.app.mounts.find(request.uri().path()) {
+            Some(found) => Box::pin(mounts::answer(&self.app, found, request)).await,
+            None => match other_origin(request.headers()) {
+                Some(problem) => problem.into_response(),
+                None => self.route(request).await,
+            },
         };
         let class = usize::from(response.status().as_u16() / 100).saturating_sub(1);
         if let Some(count) = self.app.counters.requests.get(class) {
@@ -187,10 +204,16 @@ impl fmt::Debug for Gateway {
 /// Browsers let any page send requests to any server, and nothing here asks who is calling: a page of another origin is
 /// therefore refused.
 fn other_origin(headers: &HeaderMap) -> Option<Problem> {
-    let origin = headers.get(ORIGIN)?.to_str().unwrap_or("unknown");
+    let origin = headers.get(ORIGIN)?;
+    is_other_origin(headers).then(|| Problem::other_origin(origin.to_str().unwrap_or("unknown")))
+}
+
+/// Whether a request comes from a page that this server has not served.
+fn is_other_origin(headers: &HeaderMap) -> bool {
+    let Some(origin) = headers.get(ORIGIN) else { return false };
     let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-    let authority = origin.split_once("://").map(|(_, authority)| authority);
-    (authority.is_none() || authority != host).then(|| Problem::other_origin(origin))
+    let authority = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, authority)| authority);
+    authority.is_none() || authority != host
 }
 
 async fn no_route(request: Request<Body>) -> Problem {
@@ -208,4 +231,19 @@ fn json_response(status: StatusCode, body: &impl Serialize) -> Response {
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::RESERVED;
+
+    #[test]
+    fn no_mount_can_take_a_path_of_the_api_away() {
+        let (_, description) = routes().split_for_parts();
+        for path in description.paths.paths.keys().filter(|path| *path != "/") {
+            let first = path.trim_start_matches('/').split('/').next().unwrap();
+            assert!(RESERVED.contains(&first), "{path} is not reserved");
+        }
+    }
 }

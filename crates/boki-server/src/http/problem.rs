@@ -141,6 +141,12 @@ impl Problem {
         Problem::new(codes::OTHER_ORIGIN, StatusCode::FORBIDDEN, detail, next).with("origin", origin)
     }
 
+    pub(crate) fn bad_response(what: &str) -> Problem {
+        let detail = format!("the function's response is not HTTP: {what}");
+        let next = "look at the function: what it gives as status and headers is sent as it is";
+        Problem::new(codes::BAD_RESPONSE, StatusCode::BAD_GATEWAY, detail, next)
+    }
+
     pub(crate) fn no_such_code(code: &str) -> Problem {
         let detail = format!("there is no error code {code}");
         Problem::new(codes::NO_ROUTE, StatusCode::NOT_FOUND, detail, "look at the `code` of the problem that you got")
