@@ -121,6 +121,8 @@ async fn the_description_lists_every_route() {
         "GET /v1/calls/{id}/logs",
         "GET /v1/calls/{id}/result",
         "GET /v1/functions",
+        "GET /v1/logs",
+        "GET /v1/mounts",
         "GET /v1/status",
         "POST /call/{function}",
         "POST /send/{function}",
