@@ -18,6 +18,7 @@ use crate::functions::Shared;
 use crate::input::Pump;
 use crate::link::Invocation;
 use crate::output::{Holding, Output};
+use crate::record::Turn;
 
 /// How a call is to be run.
 #[derive(Clone, Debug)]
@@ -60,6 +61,7 @@ impl Drop for Held<'_> {
 
 impl Shared {
     /// Runs a call to its result, or to the beginning of its output. `pump` passes on its input, if that is a stream.
+    /// `turn`: the place of a call on record among those that wait, told of every attempt.
     ///
     /// # Cancel-safety
     /// Dropping the future gives the call up; its worker is told.
@@ -68,12 +70,13 @@ impl Shared {
         invocation: &Arc<Invocation>,
         plan: Plan,
         mut pump: Option<Pump>,
+        turn: Option<&Turn>,
     ) -> Result<CallReply, CallError> {
         let function = &invocation.function;
         let mut seen = plan.position;
         let mut attempts = 1;
         loop {
-            let attempted = self.attempt(invocation, seen, attempts, &plan).await?;
+            let attempted = self.attempt(invocation, seen, attempts, &plan, turn).await?;
             // An input that is gone in part cannot be given to another attempt.
             let is_gone = invocation.stream.as_ref().is_some_and(|stream| stream.has_begun());
             let last = attempts >= plan.max_attempts || is_gone;
@@ -107,6 +110,9 @@ impl Shared {
                             attempts,
                         });
                     }
+                    if let Some(turn) = turn {
+                        turn.waits_again();
+                    }
                     self.pause(invocation, attempts, plan.limit).await?;
                 }
                 Ended::WorkerLost if is_gone => {
@@ -115,7 +121,11 @@ impl Shared {
                 Ended::WorkerLost if last => {
                     return Err(CallError::WorkerLost { function: Arc::clone(function), attempts });
                 }
-                Ended::WorkerLost => {}
+                Ended::WorkerLost => {
+                    if let Some(turn) = turn {
+                        turn.waits_again();
+                    }
+                }
                 Ended::Refused(error) => return Err(error),
                 Ended::GivenUp | Ended::Began(_) => return Err(CallError::Cancelled { id: invocation.id }),
             }
@@ -159,15 +169,11 @@ impl Shared {
         position: Position,
         attempt: u32,
         plan: &Plan,
+        turn: Option<&Turn>,
     ) -> Result<Attempted, CallError> {
         let (reply, mut waiter) = exchange();
-        let (started, starts) = match plan.limit {
-            Limit::Until(_) => (None, None),
-            Limit::OnceRunning => {
-                let (started, starts) = oneshot::channel();
-                (Some(started), Some(starts))
-            }
-        };
+        let is_awaited = turn.is_some() || matches!(plan.limit, Limit::OnceRunning);
+        let (started, starts) = is_awaited.then(oneshot::channel).unzip();
         let request = Request {
             invocation: Arc::clone(invocation),
             standing: plan.standing.clone(),
@@ -183,11 +189,18 @@ impl Shared {
         self.perform(flushes, None);
         let key = key?;
         let mut held = Held { shared: self, key, reason: Some(CancelReason::Caller) };
-        let until = match (plan.limit, starts) {
-            (Limit::Until(until), _) => Some(until),
-            // A sender that is gone means that the attempt has ended without running.
+        // A sender that is gone means that the attempt has ended without running.
+        let started = match (plan.limit, starts) {
+            (_, None) => None,
+            (Limit::Until(until), Some(starts)) => timeout_at(until, starts).await.ok().and_then(Result::ok),
             (Limit::OnceRunning, Some(starts)) => starts.await.ok(),
-            (Limit::OnceRunning, None) => None,
+        };
+        if let (Some(_), Some(turn)) = (started, turn) {
+            turn.started();
+        }
+        let until = match plan.limit {
+            Limit::Until(until) => Some(until),
+            Limit::OnceRunning => started,
         };
         let ended = match until {
             Some(until) => timeout_at(until, &mut waiter).await.ok(),

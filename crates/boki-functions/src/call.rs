@@ -191,7 +191,7 @@ pub struct FunctionInfo {
     pub workers: usize,
     /// Attempts that run now.
     pub running: usize,
-    /// Calls that wait for a worker.
+    /// Calls that wait, for a worker or, those on record, for their turn.
     pub queued: usize,
     /// How long a call may take unless the caller says otherwise.
     pub timeout: Duration,

@@ -7,8 +7,10 @@ use crate::limits::LimitRule;
 /// Bounds and defaults for calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FunctionsConfig {
-    /// Most calls that may wait for a worker, per function.
+    /// Most calls that may wait for a worker, per function; those on record not counted.
     pub queue_calls: usize,
+    /// Most calls that may be on record without a result.
+    pub backlog_calls: usize,
     /// Most bytes of input of all calls that wait.
     pub queue_bytes: usize,
     /// Largest input and output, in bytes.
@@ -48,6 +50,7 @@ impl Default for FunctionsConfig {
     fn default() -> FunctionsConfig {
         FunctionsConfig {
             queue_calls: 10_000,
+            backlog_calls: 10_000_000,
             queue_bytes: 256 << 20,
             payload_bytes: 8 << 20,
             timeout: Duration::from_secs(60),

@@ -39,6 +39,8 @@ pub struct FunctionsStatus {
     pub running: usize,
     /// Attempts that wait for a worker now.
     pub queued: usize,
+    /// Calls on record that wait for their turn now, in the log.
+    pub backlog: usize,
     /// Outputs that are being passed on piece by piece now.
     pub streams: u64,
     /// Most bytes of any one such output that ever waited for its reader.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use boki_log::{BookId, LogError};
+use boki_log::{BookId, LogError, Seq};
 use boki_net::Outbox;
 use boki_node::Node;
 use boki_wire::worker::{CallId, Register};
@@ -76,12 +76,13 @@ impl Functions {
     #[must_use]
     pub fn new(node: Node, config: FunctionsConfig) -> Functions {
         let config = Arc::new(config);
-        let shared = Arc::new(Shared {
+        let before = Seq(node.status().last_seq);
+        let shared = Arc::new_cyclic(|shared| Shared {
             logs: Logs::new(config.log_lines, node.clock().clone()),
             node,
             dispatch: Mutex::new(Dispatch::new(Arc::clone(&config))),
             counters: Counters::default(),
-            records: Records::default(),
+            records: Records::new(Weak::clone(shared), before),
             processes: Processes::default(),
             runtime: Handle::current(),
             closing: CancellationToken::new(),
@@ -127,7 +128,7 @@ impl Functions {
 
     async fn call_on_record(&self, call: Call) -> Result<CallReply, CallError> {
         let call = call.whole(self.0.config.payload_bytes).await?;
-        Shared::call_on_record(&self.0, call).await.map(CallReply::from)
+        self.0.call_on_record(call).await.map(CallReply::from)
     }
 
     /// As [`Functions::call`], with the whole output, which has to come within the call's time.
@@ -151,7 +152,7 @@ impl Functions {
     pub async fn send(&self, call: Call) -> Result<Sent, CallError> {
         Box::pin(async {
             let call = call.whole(self.0.config.payload_bytes).await?;
-            Shared::send(&self.0, call).await
+            self.0.send(call).await
         })
         .await
     }
@@ -169,7 +170,7 @@ impl Functions {
         id: CallId,
         wait: Option<Duration>,
     ) -> Result<Option<CallReply>, CallError> {
-        Ok(Shared::result(&self.0, book, id, wait).await?.map(CallReply::from))
+        Ok(Box::pin(self.0.result(book, id, wait)).await?.map(CallReply::from))
     }
 
     /// As [`Functions::result`], with the whole output.
@@ -239,7 +240,12 @@ impl Functions {
     /// Every function that a worker offers, or did until a moment ago.
     #[must_use]
     pub fn list(&self) -> Vec<FunctionInfo> {
-        self.0.dispatch.lock().functions()
+        let waiting = self.0.records.waiting_of();
+        let mut functions = self.0.dispatch.lock().functions();
+        for function in &mut functions {
+            function.queued += waiting.get(&function.name).copied().unwrap_or(0);
+        }
+        functions
     }
 
     /// Every worker that is connected.
@@ -279,6 +285,7 @@ impl Functions {
     #[must_use]
     pub fn status(&self) -> FunctionsStatus {
         let mut status = self.0.counters.picture();
+        status.backlog = self.0.records.waiting();
         let dispatch = self.0.dispatch.lock();
         status.workers = dispatch.worker_count();
         status.running = dispatch.running();
@@ -325,6 +332,7 @@ impl Functions {
         let mut flushes = Flushes::default();
         shared.dispatch.lock().close(Instant::now(), &mut flushes);
         shared.perform(flushes, None);
+        shared.records.close();
         let idle = async {
             loop {
                 let ended = shared.ended.notified();
@@ -405,7 +413,7 @@ impl Shared {
             on_record: false,
             whole,
         };
-        self.drive(&invocation, plan, pump).await
+        self.drive(&invocation, plan, pump, None).await
     }
 
     /// An input that comes piece by piece, as the function takes it: as it is, or as a whole.
@@ -475,6 +483,7 @@ impl Shared {
         self.ids.next()
     }
 
+    /// The name of a book.
     pub(crate) async fn book_name(&self, book: BookId) -> Result<Arc<str>, CallError> {
         match self.known_book_name(book) {
             Some(name) => Ok(name),

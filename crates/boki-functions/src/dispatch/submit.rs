@@ -23,14 +23,17 @@ pub(super) struct After {
 }
 
 impl Dispatch {
-    /// Whether a new call of `name` with so much input may wait.
-    pub(crate) fn admits(&self, name: &str, input_bytes: usize, now: Instant) -> Result<(), CallError> {
+    /// Whether there is anybody to run a new call of `name`.
+    pub(crate) fn accepts(&self, name: &str, now: Instant) -> Result<(), CallError> {
         if self.closing {
             return Err(CallError::ShuttingDown);
         }
-        if !self.is_expected(name, now) {
-            return Err(CallError::FunctionNotFound { function: name.into() });
-        }
+        if self.is_expected(name, now) { Ok(()) } else { Err(CallError::FunctionNotFound { function: name.into() }) }
+    }
+
+    /// Whether a new call of `name` with so much input may wait.
+    pub(crate) fn admits(&self, name: &str, input_bytes: usize, now: Instant) -> Result<(), CallError> {
+        self.accepts(name, now)?;
         let function = self.by_name.get(name).and_then(|key| self.functions.get(*key));
         if function.map_or(0, |function| function.queued) >= self.config.queue_calls {
             let limit = self.config.queue_calls as u64;

@@ -8,16 +8,18 @@
 //!
 //! | | accepted | |
 //! |---|---|---|
-//! | 0 | version, kind | u8 = 1, u8 = 1 |
+//! | 0 | version, kind | u8 = 2, u8 = 1 |
 //! | 2 | position | u64: the caller's |
 //! | 10 | deadline_ms | u64, from the record's time on; 0 = none |
-//! | 18 | function, content type | names |
+//! | 18 | level, priority | u8, u8 |
+//! | 20 | function, content type | names |
+//! | | limit key | name; empty = none |
 //! | | key | text; empty = none |
 //! | | input | rest |
 //!
 //! | | ended | |
 //! |---|---|---|
-//! | 0 | version, kind | u8 = 1, u8 = 2 |
+//! | 0 | version, kind | u8 = 2, u8 = 2 |
 //! | 2 | how | u8: 0 returned, 1 failed, 2 failed and may be tried again, 3 worker lost, 4 too late, 5 cancelled, 6 output too large |
 //! | 3 | attempts | u32 |
 //! | 7 | position | u64: the call's at its end |
@@ -25,16 +27,18 @@
 //! | | output (0), message (1, 2), actual and limit as u64 (6), else empty | rest |
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use boki_log::codec::{Reader, Writer};
-use boki_log::{LogError, Position, Seq, Tag};
+use boki_log::{BookId, LogError, Position, Seq, Tag};
 use boki_wire::worker::CallId;
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::call::CallReply;
+use super::backlog::LaneName;
+use crate::call::{Call, CallReply};
 use crate::error::CallError;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const ACCEPTED: u8 = 1;
 const ENDED: u8 = 2;
 
@@ -66,21 +70,53 @@ pub(super) struct Accepted {
     pub(super) position: Position,
     /// 0: none.
     pub(super) deadline_ms: u64,
+    /// How deep the call is nested in others.
+    pub(super) level: u8,
+    pub(super) priority: u8,
     pub(super) function: Arc<str>,
     pub(super) content_type: Arc<str>,
+    pub(super) limit_key: Option<Arc<str>>,
     pub(super) key: Option<Arc<str>>,
     pub(super) input: Bytes,
 }
 
 impl Accepted {
+    pub(super) fn of(call: &Call<Bytes>, level: u8) -> Accepted {
+        Accepted {
+            position: call.position,
+            deadline_ms: call.deadline.map_or(0, |deadline| millis(deadline).max(1)),
+            level,
+            priority: call.priority,
+            function: Arc::clone(&call.function),
+            content_type: Arc::clone(&call.content_type),
+            limit_key: call.limit_key.clone(),
+            key: call.idempotency_key.clone(),
+            input: call.input.clone(),
+        }
+    }
+
+    /// Where the call, accepted in `book`, has its turn.
+    pub(super) fn lane(&self, book: BookId) -> LaneName {
+        LaneName {
+            book,
+            function: Arc::clone(&self.function),
+            level: self.level,
+            priority: self.priority,
+            limit_key: self.limit_key.clone(),
+        }
+    }
+
     pub(super) fn encode(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(64 + self.function.len() + self.input.len());
         out.put_u8(VERSION);
         out.put_u8(ACCEPTED);
         out.put_u64_le(self.position.0.0);
         out.put_u64_le(self.deadline_ms);
+        out.put_u8(self.level);
+        out.put_u8(self.priority);
         out.put_short_str(&self.function);
         out.put_short_str(&self.content_type);
+        out.put_short_str(self.limit_key.as_deref().unwrap_or_default());
         out.put_long_bytes(self.key.as_deref().unwrap_or_default().as_bytes());
         out.put_slice(&self.input);
         out.freeze()
@@ -91,8 +127,11 @@ impl Accepted {
         Ok(Accepted {
             position: Position(Seq(reader.u64()?)),
             deadline_ms: reader.u64()?,
+            level: reader.u8()?,
+            priority: reader.u8()?,
             function: reader.short_str()?.into(),
             content_type: reader.short_str()?.into(),
+            limit_key: Some(reader.short_str()?).filter(|key| !key.is_empty()).map(Arc::from),
             key: Some(reader.long_str()?).filter(|key| !key.is_empty()).map(Arc::from),
             input: reader.rest(),
         })
@@ -172,6 +211,10 @@ fn header(payload: &Bytes, kind: u8) -> Result<Reader<'_>, LogError> {
     Ok(reader)
 }
 
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -180,8 +223,11 @@ mod tests {
         Accepted {
             position: Position(Seq(7)),
             deadline_ms: 1500,
+            level: 2,
+            priority: 9,
             function: "hold".into(),
             content_type: "application/json".into(),
+            limit_key: Some("ada".into()),
             key: Some("order-1".into()),
             input: Bytes::from_static(b"{}"),
         }
@@ -190,8 +236,8 @@ mod tests {
     #[test]
     fn accepted_has_these_bytes() {
         let bytes = accepted().encode();
-        let mut expected = vec![1, 1, 7, 0, 0, 0, 0, 0, 0, 0, 0xdc, 5, 0, 0, 0, 0, 0, 0, 4];
-        expected.extend(b"hold\x10application/json\x07\0\0\0order-1{}");
+        let mut expected = vec![2, 1, 7, 0, 0, 0, 0, 0, 0, 0, 0xdc, 5, 0, 0, 0, 0, 0, 0, 2, 9, 4];
+        expected.extend(b"hold\x10application/json\x03ada\x07\0\0\0order-1{}");
         assert_eq!(bytes, expected);
         assert_eq!(Accepted::decode(&bytes).unwrap(), accepted());
     }

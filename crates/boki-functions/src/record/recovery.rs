@@ -6,7 +6,6 @@ use boki_log::op::{Consistency, Direction, Read};
 use boki_log::{BookId, LogError, Seq};
 
 use super::entry::{self, Accepted};
-use super::store::OnRecord;
 use crate::error::CallError;
 use crate::functions::Shared;
 
@@ -14,7 +13,8 @@ use crate::functions::Shared;
 const PAGE: u32 = 256;
 
 impl Shared {
-    /// Resumes the calls without a result, in every book. Returns how many there were.
+    /// Has the calls without a result wait for their turns again, in every book. Returns how many there were. Of their inputs
+    /// no more is in memory at one time than one page.
     pub(crate) async fn recover(shared: &Arc<Shared>) -> Result<usize, CallError> {
         let mut resumed = 0;
         for book in shared.node.books().await? {
@@ -25,7 +25,8 @@ impl Shared {
                 Err(error) => return Err(error.into()),
             }
         }
-        shared.records.ledgers.recovered();
+        shared.records.open.lock().recovered();
+        Shared::fetch(shared);
         Ok(resumed)
     }
 
@@ -45,7 +46,7 @@ impl Shared {
             let page = shared.node.read(read).await?.records;
             let Some(last) = page.last() else { break };
             from = last.seq.next();
-            for record in page {
+            for record in page.iter().filter(|record| record.seq <= shared.records.before) {
                 let id = entry::call_of(record.body.tags());
                 let Some(id) = id.filter(|_| entry::is_accepted(record.body.payload())) else { continue };
                 if shared.last_of(book, id).await? != record.seq {
@@ -55,8 +56,7 @@ impl Shared {
                 match Accepted::decode(&record.body.payload_bytes()) {
                     Ok(accepted) => {
                         oldest_open.get_or_insert(record.seq);
-                        let on_record = OnRecord { seq: record.seq, time_us: record.time_us, accepted };
-                        drop(Shared::resume(shared, book, id, on_record));
+                        shared.records.open.lock().found(&accepted.lane(book), record.seq);
                         resumed += 1;
                     }
                     Err(error) => {
@@ -65,12 +65,12 @@ impl Shared {
                 }
             }
         }
-        shared.records.ledgers.caught_up(book, from);
+        shared.records.open.lock().caught_up(book, from);
         if over > 0 {
             shared.trim_accepted(book, oldest_open.unwrap_or(from)).await?;
         }
         let oldest_end = shared.sweep(book).await?;
-        shared.records.ledgers.swept(book, oldest_end);
+        shared.records.open.lock().swept(book, oldest_end);
         Ok(resumed)
     }
 }

@@ -6,7 +6,7 @@ use boki_log::op::{Consistency, Direction, Read};
 use boki_log::{BookId, LogError, Seq};
 
 use super::entry;
-use super::ledger::Ticket;
+use super::open::Ticket;
 use crate::functions::Shared;
 
 /// Calls looked at in one go.
@@ -15,25 +15,37 @@ const PAGE: u32 = 256;
 impl Shared {
     /// A call's end has been recorded.
     pub(super) fn note_end(&self, book: BookId) {
-        self.records.ledgers.note_end(book, self.node.now_us());
+        self.records.open.lock().note_end(book, self.node.now_us());
     }
 
     /// A call is over, and nothing is kept for it in memory any more.
     pub(super) async fn clean_up(self: &Arc<Shared>, book: BookId, ticket: &Ticket) {
         let mut result = Ok(());
-        if let Some(below) = self.records.ledgers.close(ticket) {
+        let below = self.records.open.lock().close(ticket);
+        if let Some(below) = below {
             result = self.trim_accepted(book, below).await;
         }
-        if result.is_ok() && self.records.ledgers.begin_sweep(book, self.expired_us()) {
+        if result.is_ok() && self.begin_sweep(book) {
             let swept = self.sweep(book).await;
-            self.records.ledgers.swept(book, swept.as_ref().ok().copied().flatten());
+            self.records.open.lock().swept(book, swept.as_ref().ok().copied().flatten());
             result = swept.map(|_| ());
         }
         match result {
-            Err(LogError::BookNotFound { .. }) => self.records.ledgers.forget(book),
+            Err(LogError::BookNotFound { .. }) => self.records.open.lock().forget(book),
             Err(error) => tracing::warn!(%book, %error, "the records of finished calls could not be trimmed"),
             Ok(()) => {}
         }
+    }
+
+    /// As [`Shared::clean_up`], as a task of its own.
+    pub(super) fn clean_up_later(shared: &Arc<Shared>, book: BookId, ticket: Ticket) {
+        let owned = Arc::clone(shared);
+        shared.tasks.spawn_on(async move { owned.clean_up(book, &ticket).await }, &shared.runtime);
+    }
+
+    fn begin_sweep(&self, book: BookId) -> bool {
+        let expired_us = self.expired_us();
+        self.records.open.lock().begin_sweep(book, expired_us)
     }
 
     /// Shortens the list of accepted calls to those that may be without a result.

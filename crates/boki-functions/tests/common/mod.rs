@@ -9,7 +9,7 @@ use boki_log::batch::{BatchBuilder, ReservedTags};
 use boki_log::op::{Ack, Append};
 use boki_log::{BookId, Position, Seq};
 use boki_net::{Close, Config, Connection, Frame, FrameSink, Outbox};
-use boki_node::{Node, NodeConfig};
+use boki_node::{Durability, Node, NodeConfig};
 use boki_wire::Message;
 use boki_wire::calls::DEFAULT_PRIORITY;
 use boki_wire::error::ErrorReply;
@@ -38,10 +38,24 @@ pub fn config() -> FunctionsConfig {
     }
 }
 
+fn open(data: &TempDir, durability: Durability) -> Node {
+    let segment_bytes = if durability == Durability::Fsync { 1 << 20 } else { 64 << 20 };
+    Node::open(NodeConfig { segment_bytes, durability, ..NodeConfig::new(data.path()) }).unwrap()
+}
+
 impl Engine {
     pub async fn start(config: FunctionsConfig) -> Engine {
+        Engine::start_with(config, Durability::Fsync).await
+    }
+
+    /// Whose log survives the end of the process only: for very many calls.
+    pub async fn start_in_memory(config: FunctionsConfig) -> Engine {
+        Engine::start_with(config, Durability::Memory).await
+    }
+
+    async fn start_with(config: FunctionsConfig, durability: Durability) -> Engine {
         let data = tempfile::tempdir().unwrap();
-        let node = Node::open(NodeConfig { segment_bytes: 1 << 20, ..NodeConfig::new(data.path()) }).unwrap();
+        let node = open(&data, durability);
         let book = node.create_book("orders").await.unwrap().id;
         let functions = Functions::new(node.clone(), config);
         functions.recover().await.unwrap();
@@ -50,11 +64,19 @@ impl Engine {
 
     /// The process ends, hard, and another one opens the same log. Returns it with the number of calls that it resumed.
     pub async fn restart(self, config: FunctionsConfig) -> (Engine, usize) {
+        self.restart_with(config, Durability::Fsync).await
+    }
+
+    pub async fn restart_in_memory(self, config: FunctionsConfig) -> (Engine, usize) {
+        self.restart_with(config, Durability::Memory).await
+    }
+
+    async fn restart_with(self, config: FunctionsConfig, durability: Durability) -> (Engine, usize) {
         self.functions.shutdown(Duration::ZERO).await;
         self.node.shutdown().await;
         let Engine { functions, node, book, data } = self;
         drop((functions, node));
-        let node = Node::open(NodeConfig { segment_bytes: 1 << 20, ..NodeConfig::new(data.path()) }).unwrap();
+        let node = open(&data, durability);
         let functions = Functions::new(node.clone(), config);
         let resumed = functions.recover().await.unwrap();
         (Engine { functions, node, book, data }, resumed)

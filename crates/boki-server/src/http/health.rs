@@ -65,6 +65,8 @@ pub(crate) struct FunctionsStatusJson {
     workers: usize,
     running: usize,
     queued: usize,
+    /// Calls on record that wait for their turn, in the log.
+    backlog: usize,
     calls: u64,
     failures: u64,
     retries: u64,
@@ -194,6 +196,7 @@ pub(crate) fn status_of(app: &App) -> StatusJson {
             workers: functions.workers,
             running: functions.running,
             queued: functions.queued,
+            backlog: functions.backlog,
             calls: functions.calls,
             failures: functions.failures,
             retries: functions.retries,
@@ -255,6 +258,7 @@ fn metrics_of(app: &App) -> String {
     out.gauge("boki_workers", "Connected workers.", functions.workers as u64);
     out.gauge("boki_calls_running", "Attempts that run.", functions.running as u64);
     out.gauge("boki_calls_queued", "Attempts that wait for a worker.", functions.queued as u64);
+    out.gauge("boki_calls_backlog", "Calls on record that wait for their turn.", functions.backlog as u64);
     out.head("boki_call_duration_seconds", "How long calls took.", "histogram");
     let mut below = 0;
     for (at, count) in functions.latencies.buckets.iter().enumerate() {
