@@ -82,14 +82,18 @@ pub(crate) struct DevArgs {
 }
 
 #[derive(Args, Debug)]
-#[command(after_help = "Example:\n  boki new shop && cd shop && boki dev")]
+#[command(after_help = "Examples:\n  boki new shop && cd shop && boki dev\n  boki new shop --py")]
 pub(crate) struct NewArgs {
     /// The folder to make; its last part is the name of the project.
     pub(crate) path: PathBuf,
-    /// In Rust (the default, and so far the only choice).
-    #[arg(long)]
+    /// In Rust (the default).
+    #[arg(long, conflicts_with = "py")]
     pub(crate) rust: bool,
-    /// Where the crate `boki-sdk` is; the checkout that this binary was built from, unless given.
+    /// In Python.
+    #[arg(long)]
+    pub(crate) py: bool,
+    /// Where the language's SDK is, such as `crates/boki-sdk` or `sdk/python` of a checkout; that which this binary was
+    /// built from, unless given.
     #[arg(long, value_name = "DIR")]
     pub(crate) sdk_path: Option<PathBuf>,
 }

@@ -90,6 +90,23 @@ fn completions_name_the_commands() {
 }
 
 #[test]
+fn a_new_project_in_python_names_its_sdk() {
+    let folder = tempfile::tempdir().unwrap();
+    run(boki(&["new", "shop", "--py"]).current_dir(folder.path())).ok();
+    let shop = folder.path().join("shop");
+    let requirements = std::fs::read_to_string(shop.join("requirements.txt")).unwrap();
+    let sdk = requirements.lines().find(|line| line.starts_with('/')).unwrap();
+    assert!(std::path::Path::new(sdk).join("src/boki/__init__.py").exists(), "{sdk}");
+    for file in ["app.py", "test_app.py", "boki.toml", "README.md", ".gitignore"] {
+        let text = std::fs::read_to_string(shop.join(file)).unwrap();
+        assert!(!text.is_empty() && !text.contains("{{"), "{file}");
+    }
+    run(boki(&["config", "check"]).current_dir(&shop)).ok();
+    run(boki(&["new", "other", "--py", "--rust"]).current_dir(folder.path())).failed(2, "BK0701");
+    run(boki(&["new", "other", "--py", "--sdk-path", "/nowhere"]).current_dir(folder.path())).failed(2, "BK0701");
+}
+
+#[test]
 fn a_new_project_is_made_once_and_names_the_sdk() {
     let folder = tempfile::tempdir().unwrap();
     let new = |arguments: &[&str]| run(boki(&["new"]).args(arguments).current_dir(folder.path()));

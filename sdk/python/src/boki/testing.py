@@ -49,6 +49,7 @@ class Server:
         self._client: sync.Client | None = None
         self._worker: asyncio.Task[None] | None = None
         self._stop: asyncio.Event | None = None
+        self._ready: asyncio.Event | None = None
 
     @property
     def url(self) -> str:
@@ -89,9 +90,18 @@ class Server:
         return self.client.result(call, wait=wait)
 
     def restart(self) -> None:
-        """Kills the server as a crash would, and starts it again on its data."""
+        """Kills the server as a crash would, and starts it again on its data.
+
+        The functions are there again when this returns.
+        """
+        thread, ready = self._thread, self._ready
+        if thread is not None and ready is not None:
+            # Set again by the next registration: that of this connection has been.
+            thread.loop.call_soon_threadsafe(ready.clear)
         self._process.kill()
         self._process.start()
+        if thread is not None and ready is not None:
+            thread.run(self._taken_in(ready))
 
     def __enter__(self) -> Server:
         self._process.start()
@@ -118,9 +128,13 @@ class Server:
         worker = Worker(
             self._functions, name="test", server=self.url, concurrency=self._concurrency
         )
-        ready = asyncio.Event()
+        self._ready = asyncio.Event()
         self._stop = asyncio.Event()
-        self._worker = asyncio.create_task(worker.serve(self._stop, ready))
+        self._worker = asyncio.create_task(worker.serve(self._stop, self._ready))
+        await self._taken_in(self._ready)
+
+    async def _taken_in(self, ready: asyncio.Event) -> None:
+        assert self._worker is not None
         waiting = asyncio.create_task(ready.wait())
         await asyncio.wait(
             [waiting, self._worker], timeout=_PATIENCE, return_when=asyncio.FIRST_COMPLETED
