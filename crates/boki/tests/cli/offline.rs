@@ -102,7 +102,6 @@ fn a_new_project_in_python_names_its_sdk() {
         assert!(!text.is_empty() && !text.contains("{{"), "{file}");
     }
     run(boki(&["config", "check"]).current_dir(&shop)).ok();
-    run(boki(&["new", "other", "--py", "--rust"]).current_dir(folder.path())).failed(2, "BK0701");
     run(boki(&["new", "other", "--py", "--sdk-path", "/nowhere"]).current_dir(folder.path())).failed(2, "BK0701");
 }
 
