@@ -67,6 +67,11 @@ class Cx:
         return self._attempt.invoke.function
 
     @property
+    def content_type(self) -> str:
+        """What the caller says the input is; may be empty."""
+        return self._attempt.invoke.content_type
+
+    @property
     def deadline(self) -> float | None:
         """When the attempt will be given up, as `time.monotonic()` counts."""
         return self._attempt.deadline

@@ -16,7 +16,7 @@ from . import _messages, _wire
 from . import _worker_messages as messages
 from ._calls import Attempt
 from ._client import Client
-from ._errors import ConnectFailed, Error, InvalidArgument
+from ._errors import ConnectFailed, Error, InvalidArgument, ShuttingDown
 from ._function import Function, function_of
 from ._link import Link, open_link
 from ._session import Session
@@ -128,7 +128,8 @@ class Worker:
                 return await open_link(
                     self._address, _messages.WORKER, self._name, _CONNECT_TIMEOUT
                 )
-            except ConnectFailed:
+            except (ConnectFailed, ShuttingDown):
+                # Nobody listens yet, or one server ends before the next begins.
                 if self._process and self.loop.time() - since > _ORPHANED_AFTER:
                     return None
             await asyncio.sleep(delay)

@@ -386,6 +386,10 @@ class Cx:
         return self._cx.function
 
     @property
+    def content_type(self) -> str:
+        return self._cx.content_type
+
+    @property
     def deadline(self) -> float | None:
         return self._cx.deadline
 
