@@ -27,7 +27,7 @@ pub struct FunctionsStatus {
     pub failures: u64,
     /// Attempts after a call's first.
     pub retries: u64,
-    /// Supervised worker processes that were started again.
+    /// Worker processes of pools that ended without having been asked to; as far as they are missed, others took their place.
     pub restarts: u64,
     /// Answers of workers for which nobody waited: late, or given twice.
     pub stray_answers: u64,

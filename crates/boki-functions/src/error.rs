@@ -9,6 +9,8 @@ use boki_wire::error::details_of;
 use boki_wire::worker::CallId;
 use serde_json::{Map, Value, json};
 
+use crate::pool::PoolFailure;
+
 /// Why a call has no output.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -18,6 +20,14 @@ pub enum CallError {
     FunctionNotFound {
         /// The name that was called.
         function: Arc<str>,
+    },
+    /// No worker offers the function, and the pool that does, or may, cannot start one.
+    #[error("function {function:?} has no worker: {why}")]
+    PoolFailing {
+        /// The name that was called.
+        function: Arc<str>,
+        /// What is wrong with the pool.
+        why: Arc<PoolFailure>,
     },
     /// The function returned an error: that is the call's result.
     #[error("function {function:?} failed: {message}")]
@@ -157,7 +167,7 @@ impl CallError {
     /// Every code of this type, each with a page in `docs/errors/`.
     pub const CODES: &[&str] = &[
         "BK0401", "BK0402", "BK0403", "BK0404", "BK0405", "BK0406", "BK0407", "BK0408", "BK0409", "BK0410", "BK0411",
-        "BK0412", "BK0413", "BK0414", "BK0415", "BK0420", "BK0421", "BK0422",
+        "BK0412", "BK0413", "BK0414", "BK0415", "BK0420", "BK0421", "BK0422", "BK0430",
     ];
 
     /// The stable code, as in `docs/errors/`.
@@ -182,6 +192,7 @@ impl CallError {
             CallError::BodyCutShort { .. } => "BK0420",
             CallError::InputGone { .. } => "BK0421",
             CallError::InputTooSlow { .. } => "BK0422",
+            CallError::PoolFailing { .. } => "BK0430",
             CallError::Log(error) => error.code(),
         }
     }
@@ -190,7 +201,10 @@ impl CallError {
     #[must_use]
     pub fn retry(&self) -> Retry {
         match self {
-            CallError::FunctionNotFound { .. } | CallError::Overloaded { .. } | CallError::ShuttingDown => Retry::Later,
+            CallError::FunctionNotFound { .. }
+            | CallError::PoolFailing { .. }
+            | CallError::Overloaded { .. }
+            | CallError::ShuttingDown => Retry::Later,
             CallError::FunctionFailed { retryable: true, .. } | CallError::LimitReached { .. } => Retry::Later,
             CallError::WorkerLost { .. }
             | CallError::DeadlineExceeded { .. }
@@ -218,6 +232,12 @@ impl CallError {
             CallError::FunctionNotFound { function }
             | CallError::InputGone { function }
             | CallError::InputTooSlow { function } => json!({ "function": &**function }),
+            CallError::PoolFailing { function, why } => json!({
+                "function": &**function,
+                "lines": why.lines.iter().map(|line| &**line).collect::<Vec<&str>>(),
+                "pool": &*why.pool,
+                "reason": &*why.reason,
+            }),
             CallError::FunctionFailed { function, code, message, retryable, position, attempts } => json!({
                 "attempts": attempts,
                 "error": &**code,

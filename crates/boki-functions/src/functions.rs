@@ -13,7 +13,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -22,7 +22,6 @@ use crate::body::{Body, BodyStream};
 use crate::call::{Call, CallReply, CallStatus, Demand, FunctionInfo, Sent, WorkerInfo};
 use crate::config::FunctionsConfig;
 use crate::counters::{Counters, FunctionsStatus};
-use crate::demand::{DemandSignal, Edges};
 use crate::dispatch::{Dispatch, Flushes, Limit, Standing, WorkerKey};
 use crate::error::CallError;
 use crate::ids::CallIds;
@@ -30,7 +29,7 @@ use crate::input::{Inputs, Pump, StreamedInput};
 use crate::limits::{LimitRule, LimitState};
 use crate::link::Invocation;
 use crate::logs::{LogFilter, LogLine, LogPage, Logs};
-use crate::process::{Processes, WorkerCommand};
+use crate::pool::{PoolError, PoolFailure, PoolId, PoolInfo, PoolSpec, Pools, Readiness};
 use crate::record::Records;
 use crate::worker::WorkerLink;
 
@@ -49,7 +48,7 @@ pub(crate) struct Shared {
     pub(crate) counters: Counters,
     pub(crate) logs: Logs,
     pub(crate) records: Records,
-    pub(crate) processes: Processes,
+    pub(crate) pools: Pools,
     pub(crate) runtime: Handle,
     /// Cancelled when the engine begins to stop.
     pub(crate) closing: CancellationToken,
@@ -61,7 +60,6 @@ pub(crate) struct Shared {
     ended: Notify,
     /// Inputs that come piece by piece, by the attempts that get them.
     pub(crate) inputs: Inputs,
-    demand: DemandSignal,
     /// When the table wants to be told of the time.
     timer: watch::Sender<Option<Instant>>,
     /// Counts workers that connect and workers that go.
@@ -83,7 +81,7 @@ impl Functions {
             dispatch: Mutex::new(Dispatch::new(Arc::clone(&config))),
             counters: Counters::default(),
             records: Records::new(Weak::clone(shared), before),
-            processes: Processes::default(),
+            pools: Pools::default(),
             runtime: Handle::current(),
             closing: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -91,7 +89,6 @@ impl Functions {
             book_names: Mutex::default(),
             ended: Notify::new(),
             inputs: Inputs::default(),
-            demand: DemandSignal::new(),
             timer: watch::Sender::new(None),
             worker_changes: watch::Sender::new(0),
             config,
@@ -225,16 +222,70 @@ impl Functions {
         WorkerLink::attach(&self.0, register, corr, outbox)
     }
 
-    /// Starts worker processes, and starts them again when they end. They find the engine at `url`. May be called again
-    /// for further ones.
-    pub fn start_workers(&self, commands: Vec<WorkerCommand>, url: &str) {
-        Processes::start(&self.0, commands, url);
+    /// Starts a pool of worker processes, and returns before any of them has registered: [`Functions::pool_ready`]
+    /// waits for that.
+    ///
+    /// # Errors
+    /// [`PoolError`]: there is no such pool then.
+    pub fn start_pool(&self, spec: PoolSpec) -> Result<PoolId, PoolError> {
+        Pools::start(&self.0, spec)
     }
 
-    /// Replaces the processes of the command `name` one by one: the old one takes no more calls once the
-    /// new one has registered, finishes what it has, and ends. Returns whether there is such a command.
-    pub fn restart_workers(&self, name: &str) -> bool {
-        self.0.processes.restart(name)
+    /// Waits until the first process of a pool has registered. Returns why not, if one ended before, or none
+    /// registered within the pool's `start_timeout`, or there is no such pool (any more). The pool goes on trying.
+    ///
+    /// # Cancel-safety
+    /// Safe: nothing but the waiting is given up.
+    ///
+    /// # Errors
+    /// [`PoolFailure`].
+    pub async fn pool_ready(&self, pool: PoolId) -> Result<(), Arc<PoolFailure>> {
+        let gone = || PoolFailure { pool: pool.to_string().into(), reason: "is gone".into(), lines: Vec::new() };
+        let Some(pool) = self.0.pools.get(pool) else { return Err(Arc::new(gone())) };
+        let mut readiness = pool.readiness();
+        // Its sender is in the pool, which is held here.
+        let readiness = readiness.wait_for(|readiness| !matches!(readiness, Readiness::NotYet)).await;
+        match readiness.as_deref() {
+            Ok(Readiness::Ready) => Ok(()),
+            Ok(Readiness::Failed(why)) => Err(Arc::clone(why)),
+            Ok(Readiness::Gone | Readiness::NotYet) | Err(_) => Err(Arc::new(gone())),
+        }
+    }
+
+    /// Lets the processes of a pool that was started as `held` take calls.
+    pub fn release_pool(&self, pool: PoolId) {
+        if let Some(pool) = self.0.pools.get(pool) {
+            pool.release(&self.0);
+        }
+    }
+
+    /// Replaces the processes of a pool one by one: the old one takes no more calls once the new one has
+    /// registered, finishes what it has, and ends. Returns whether there is such a pool.
+    pub fn restart_pool(&self, pool: PoolId) -> bool {
+        let pool = self.0.pools.get(pool);
+        pool.inspect(|pool| pool.restart(&self.0)).is_some()
+    }
+
+    /// Ends a pool: from the call of this function on (not only once the future is polled) its processes take no
+    /// more calls. They have the pool's `drain_grace` to finish what they have, then they are ended. Waits until
+    /// they all are.
+    ///
+    /// # Cancel-safety
+    /// Safe: the pool ends in any case.
+    pub fn drain_pool(&self, pool: PoolId) -> impl Future<Output = ()> + Send + use<> {
+        let pool = self.0.pools.get(pool).inspect(|pool| pool.close(&self.0));
+        async move {
+            if let Some(pool) = pool {
+                // Its sender is in the pool, which is held here.
+                let _ = pool.readiness().wait_for(|readiness| matches!(readiness, Readiness::Gone)).await;
+            }
+        }
+    }
+
+    /// Every pool that has not ended.
+    #[must_use]
+    pub fn pools(&self) -> Vec<PoolInfo> {
+        self.0.pools.list(&self.0)
     }
 
     /// Every function that a worker offers, or did until a moment ago.
@@ -264,15 +315,6 @@ impl Functions {
     #[must_use]
     pub fn limits(&self) -> Vec<LimitState> {
         self.0.dispatch.lock().limits(Instant::now())
-    }
-
-    /// Changes once when next a call begins to wait for a place in a worker (`waiting`), or a worker has finished
-    /// the last call that it had (`idle`). Ask before you look at [`Functions::demand`]: then nothing is missed.
-    #[must_use]
-    pub fn demand_changes(&self, waiting: bool, idle: bool) -> watch::Receiver<u64> {
-        let changes = self.0.demand.subscribe();
-        self.0.demand.want(Edges { waiting, idle });
-        changes
     }
 
     /// Changes whenever a worker has connected or is gone; ends with the functions.
@@ -351,7 +393,7 @@ impl Functions {
         }
         shared.tasks.close();
         shared.tasks.wait().await;
-        shared.processes.stop().await;
+        shared.pools.stop().await;
     }
 }
 
@@ -438,7 +480,7 @@ impl Shared {
     }
 
     /// Whether a function takes its input piece by piece. Waits for a worker that is starting.
-    async fn streams_input(&self, function: &str) -> Result<bool, CallError> {
+    async fn streams_input(&self, function: &Arc<str>) -> Result<bool, CallError> {
         let mut changes = self.worker_changes.subscribe();
         loop {
             {
@@ -459,7 +501,6 @@ impl Shared {
 
     /// Does what the table asked for. `awake`: the worker whose connection's task calls, and writes by itself.
     pub(crate) fn perform(&self, flushes: Flushes, awake: Option<WorkerKey>) {
-        self.demand.note(flushes.edges);
         if let Some(timer) = flushes.timer {
             self.timer.send_if_modified(|at| at.replace(timer) != Some(timer));
         }
@@ -472,6 +513,24 @@ impl Shared {
         let mut flushes = Flushes::default();
         self.dispatch.lock().set_limits(limits, Instant::now(), &mut flushes);
         self.perform(flushes, None);
+    }
+
+    /// A function has lost its last worker: if none comes back in time, what waits for it is refused.
+    pub(crate) fn expire_later(self: &Arc<Self>) {
+        let grace = self.config.reconnect_grace;
+        let weak = Arc::downgrade(self);
+        let closing = self.closing.clone();
+        self.runtime.spawn(async move {
+            tokio::select! {
+                () = sleep(grace) => {}
+                () = closing.cancelled() => return,
+            }
+            if let Some(shared) = weak.upgrade() {
+                let mut flushes = Flushes::default();
+                shared.dispatch.lock().expire(Instant::now(), &mut flushes);
+                shared.perform(flushes, None);
+            }
+        });
     }
 
     /// A worker has connected, or is gone.

@@ -8,7 +8,7 @@ use boki_log::LogError;
 use boki_net::{Frame, Outbox};
 use boki_wire::Message;
 use boki_wire::worker::{self, InputCredit, InvokeDone, OutputData, OutputHead, Register, WorkerLog};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use crate::call::Parent;
 use crate::counters::count;
@@ -18,7 +18,7 @@ use crate::exchange::Incoming;
 use crate::functions::Shared;
 use crate::link::Link;
 use crate::logs::Source;
-use crate::process::Attached;
+use crate::pool::Attached;
 
 /// Most functions that one worker may offer.
 const MAX_FUNCTIONS: usize = 4096;
@@ -50,7 +50,7 @@ impl WorkerLink {
     ) -> Result<WorkerLink, CallError> {
         check(&register)?;
         let link = Link::new(outbox, corr);
-        let process = shared.processes.attached(&register.process, &link)?;
+        let process = shared.pools.attached(&register.process, &link)?;
         let name: Arc<str> = match &process {
             Some(process) => Arc::clone(process.name()),
             None => register.worker.as_str().into(),
@@ -60,14 +60,17 @@ impl WorkerLink {
             name: Arc::clone(&name),
             pid: register.pid,
             link: link.clone(),
-            concurrency: register.concurrency,
+            concurrency: process
+                .as_ref()
+                .map_or(register.concurrency, |process| process.concurrency(register.concurrency)),
             functions: register.functions,
+            seat: process.as_ref().map(Attached::seat),
         };
         let mut flushes = Flushes::default();
         let key = shared.dispatch.lock().attach(worker, Instant::now(), &mut flushes)?;
         shared.perform(flushes, None);
         if let Some(process) = &process {
-            process.registered(key, shared);
+            process.registered(key);
         }
         shared.note_worker();
         tracing::info!(worker = %name, id = key.number(), "worker connected");
@@ -158,7 +161,7 @@ impl WorkerLink {
             worker::DRAIN => {
                 let mut flushes = Flushes::default();
                 if self.shared.dispatch.lock().send_drain(self.key, Instant::now(), &mut flushes) {
-                    expire_later(&self.shared);
+                    self.shared.expire_later();
                 }
                 self.shared.perform(flushes, Some(self.key));
                 Ok(())
@@ -196,11 +199,11 @@ impl WorkerLink {
             return;
         }
         if let Some(process) = &self.process {
-            process.disconnected(self.key, &self.shared);
+            process.disconnected(self.key);
         }
         let mut flushes = Flushes::default();
         if self.shared.dispatch.lock().detach(self.key, Instant::now(), &mut flushes) {
-            expire_later(&self.shared);
+            self.shared.expire_later();
         }
         self.outputs.clear();
         self.shared.perform(flushes, None);
@@ -220,24 +223,6 @@ impl fmt::Debug for WorkerLink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "WorkerLink({}, {})", self.key.number(), self.name)
     }
-}
-
-/// A function has lost its last worker: if none comes back in time, what waits for it is refused.
-fn expire_later(shared: &Arc<Shared>) {
-    let grace = shared.config.reconnect_grace;
-    let weak = Arc::downgrade(shared);
-    let closing = shared.closing.clone();
-    shared.runtime.spawn(async move {
-        tokio::select! {
-            () = sleep(grace) => {}
-            () = closing.cancelled() => return,
-        }
-        if let Some(shared) = weak.upgrade() {
-            let mut flushes = Flushes::default();
-            shared.dispatch.lock().expire(Instant::now(), &mut flushes);
-            shared.perform(flushes, None);
-        }
-    });
 }
 
 fn check(register: &Register) -> Result<(), CallError> {

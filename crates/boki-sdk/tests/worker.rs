@@ -364,7 +364,8 @@ async fn a_process_that_crashes_costs_its_call_an_attempt_and_is_replaced_on_req
     assert_eq!(output.attempts, 2);
     assert_ne!(first, second);
     assert_eq!(server.functions().status().restarts, 1);
-    assert!(server.functions().restart_workers("crasher"));
+    let pool = server.functions().pools()[0].id;
+    assert!(server.functions().restart_pool(pool));
     // The old one finishes and goes; no call is lost meanwhile.
     timeout(LONG, async {
         loop {

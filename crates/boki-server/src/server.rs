@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use boki_functions::{CallError, Functions, FunctionsConfig, WorkerCommand};
+use boki_functions::{CallError, Environment, Functions, FunctionsConfig, PoolError, PoolSpec};
 use boki_log::LogError;
 use boki_node::{Clock, Node, NodeConfig, OpenError};
 use tokio::net::{TcpListener, UnixListener};
@@ -62,6 +62,9 @@ pub enum StartError {
     /// The log cannot be used.
     #[error("the log cannot be used: {0}")]
     Log(#[from] LogError),
+    /// A worker pool cannot be started.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
     /// Calls on record cannot be resumed.
     #[error("cannot resume the calls on record: {0}")]
     Recover(#[from] CallError),
@@ -77,6 +80,7 @@ impl StartError {
             StartError::Socket { .. } => "BK0524",
             StartError::Open { source, .. } => source.code(),
             StartError::Log(error) => error.code(),
+            StartError::Pool(error) => error.code(),
             StartError::Recover(error) => error.code(),
         }
     }
@@ -93,7 +97,7 @@ impl StartError {
             StartError::Socket { .. } => {
                 "set server.socket in boki.toml to another path, or to \"\" for none".to_owned()
             }
-            StartError::Open { .. } | StartError::Log(_) | StartError::Recover(_) => {
+            StartError::Open { .. } | StartError::Log(_) | StartError::Pool(_) | StartError::Recover(_) => {
                 format!("boki explain {}", self.code())
             }
         }
@@ -145,13 +149,13 @@ impl Server {
             native_tasks: TaskTracker::new(),
         });
         // The workers are known before the first call can come: a call to one that is starting waits for it.
-        let workers: Vec<WorkerCommand> = config.worker.iter().map(worker_command).collect();
-        if !workers.is_empty() {
-            let url = match &socket {
-                Some((path, _)) => format!("unix:{}", path.display()),
-                None => reachable(local_addr).to_string(),
-            };
-            functions.start_workers(workers, &url);
+        let url = local_url(socket.as_ref().map(|(path, _)| path.as_path()), local_addr);
+        for worker in &config.worker {
+            if let Err(error) = functions.start_pool(pool_spec(worker, &url)) {
+                functions.shutdown(Duration::ZERO).await;
+                node.shutdown().await;
+                return Err(error.into());
+            }
         }
         connections.http_tasks.spawn(Arc::clone(&connections).accept(listener));
         let socket = socket.map(|(path, listener)| {
@@ -177,10 +181,7 @@ impl Server {
     /// What workers and clients on this machine connect to best: `unix:/path` or `address:port`.
     #[must_use]
     pub fn local_url(&self) -> String {
-        match &self.socket {
-            Some(path) => format!("unix:{}", path.display()),
-            None => reachable(self.local_addr).to_string(),
-        }
+        local_url(self.socket.as_deref(), self.local_addr)
     }
 
     /// The log.
@@ -292,13 +293,14 @@ fn functions_config(config: &Config) -> FunctionsConfig {
     }
 }
 
-fn worker_command(worker: &WorkerSection) -> WorkerCommand {
-    WorkerCommand {
-        name: worker.name.clone(),
-        command: shell_command(&worker.command),
-        env: worker.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+fn pool_spec(worker: &WorkerSection, url: &str) -> PoolSpec {
+    let set = worker.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+    PoolSpec {
+        env: Environment { set, ..Environment::default() },
         dir: worker.dir.clone(),
-        processes: worker.processes as usize,
+        min: worker.processes as usize,
+        max: worker.processes as usize,
+        ..PoolSpec::new(&worker.name, shell_command(&worker.command), url)
     }
 }
 
@@ -342,6 +344,14 @@ fn remove_stale(path: &Path) -> io::Result<()> {
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
+    }
+}
+
+/// What workers and clients on this machine connect to best.
+fn local_url(socket: Option<&Path>, address: SocketAddr) -> String {
+    match socket {
+        Some(path) => format!("unix:{}", path.display()),
+        None => reachable(address).to_string(),
     }
 }
 

@@ -42,10 +42,14 @@ pub(crate) async fn run(args: ServerArgs, mut out: Output) -> Result<(), Failure
 pub(crate) async fn start(config: Config) -> Result<Server, Failure> {
     start_telemetry(&config.telemetry)
         .map_err(|error| Failure::new(error.code(), Exit::Usage, error.to_string(), "boki config schema"))?;
-    Box::pin(Server::start(config)).await.map_err(|error| match &error {
+    Box::pin(Server::start(config)).await.map_err(|error| did_not_start(&error))
+}
+
+pub(crate) fn did_not_start(error: &StartError) -> Failure {
+    match error {
         StartError::Config(error) => settings::of_config(error),
         _ => Failure::new(error.code(), Exit::Unavailable, error.to_string(), error.next()),
-    })
+    }
 }
 
 /// The banner, or with `--json` one line that says the same.

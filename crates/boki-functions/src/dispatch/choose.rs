@@ -147,7 +147,7 @@ impl Dispatch {
                 break;
             }
         }
-        flushes.edges.waiting |= !self.hot.is_empty();
+        self.note_all_demand(flushes);
         flushes.timer = self.buckets.next_timer();
     }
 
@@ -238,5 +238,6 @@ impl Dispatch {
         let time_left = until.saturating_duration_since(now);
         worker.link.invoke(key.corr(), &request.invocation, request.position, request.attempt, time_left);
         flushes.note(worker_key, &worker.link);
+        self.note_given(worker_key, flushes);
     }
 }

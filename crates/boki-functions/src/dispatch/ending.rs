@@ -1,7 +1,5 @@
 //! What ends without a worker's doing: calls of functions that nobody offers any more, and everything.
 
-use std::sync::Arc;
-
 use boki_wire::worker::CancelReason;
 use tokio::time::Instant;
 
@@ -12,28 +10,21 @@ use crate::exchange::Ended;
 impl Dispatch {
     /// Refuses what waits for a function that no worker offers any more, once nobody can be expected to.
     pub(crate) fn expire(&mut self, now: Instant, flushes: &mut Flushes) {
-        if self.starting > 0 {
-            return;
-        }
-        let grace = self.config.reconnect_grace;
         let mut orphans = Vec::new();
         for (key, function) in &self.functions {
-            let returning = function.lost_at.is_some_and(|lost_at| now.saturating_duration_since(lost_at) < grace);
-            if function.workers.is_empty() && !returning {
-                orphans.push(key);
+            if let Some(error) = self.unexpected(&function.name, now) {
+                orphans.push((key, error));
             }
         }
-        for key in orphans {
+        for (key, error) in orphans {
             let Some(function) = self.functions.get_mut(key) else { continue };
             function.lost_at = None;
-            let name = Arc::clone(&function.name);
             let lanes = function.lanes.values().filter_map(|lane| self.lanes.get(*lane));
             let waiting: Vec<AttemptKey> = lanes.flat_map(|lane| lane.queue.iter().copied()).collect();
             for attempt in waiting {
                 let request = self.attempts.get(attempt).and_then(|attempt| attempt.request.as_ref());
                 if request.is_some_and(|request| !request.on_record) {
-                    let refused = CallError::FunctionNotFound { function: Arc::clone(&name) };
-                    self.end(attempt, Ended::Refused(refused), now, flushes);
+                    self.end(attempt, Ended::Refused(error.clone()), now, flushes);
                 }
             }
             self.forget_if_unknown(key, now);
@@ -44,29 +35,14 @@ impl Dispatch {
     pub(super) fn forget_if_unknown(&mut self, key: FunctionKey, now: Instant) {
         let Some(function) = self.functions.get(key) else { return };
         let draining = function.running > 0;
-        if function.workers.is_empty() && function.queued == 0 && function.lost_at.is_none() && !draining {
+        let is_offered = !function.workers.is_empty() || !function.pools.is_empty();
+        if !is_offered && function.queued == 0 && function.lost_at.is_none() && !draining {
             self.unbind_limits(key, now);
             // A worker that drains may still list the key: finding nothing there is no harm.
             if let Some(function) = self.functions.remove(key) {
                 self.by_name.remove(&function.name);
             }
         }
-    }
-
-    /// A supervised process is about to start, or to start again.
-    pub(crate) fn expect_worker(&mut self) {
-        self.starting += 1;
-    }
-
-    /// Whether any such process is on its way.
-    pub(crate) fn expects_workers(&self) -> bool {
-        self.starting > 0
-    }
-
-    /// A supervised process has registered, or will never.
-    pub(crate) fn worker_settled(&mut self, now: Instant, flushes: &mut Flushes) {
-        self.starting = self.starting.saturating_sub(1);
-        self.expire(now, flushes);
     }
 
     /// Takes nothing new, and refuses what waits. Every worker is told that no more calls come.

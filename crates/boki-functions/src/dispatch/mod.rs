@@ -19,6 +19,7 @@ mod ending;
 mod family;
 mod lanes;
 mod picture;
+mod pools;
 mod rules;
 mod submit;
 mod workers;
@@ -32,16 +33,16 @@ use std::time::Duration;
 
 use boki_log::Position;
 use slotmap::{Key, KeyData, SlotMap, new_key_type};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use crate::config::FunctionsConfig;
-use crate::demand::Edges;
 use crate::exchange::Reply;
 use crate::link::{Invocation, Link};
 
 use buckets::{BucketKey, Buckets};
 use lanes::{Lane, LaneId, LaneState, Level};
+pub(crate) use pools::{Failing, PoolKey, Seat, Wanted};
 pub(crate) use workers::NewWorker;
 
 new_key_type! {
@@ -143,6 +144,8 @@ struct Function {
     streams_input: Option<bool>,
     /// Those that offer it and take calls.
     workers: Vec<WorkerKey>,
+    /// Pools that offer it, whether they have a process now or not.
+    pools: Vec<PoolKey>,
     /// Where the search for a worker begins: it moves on, so that equal workers share the work.
     turn: usize,
     lanes: BTreeMap<LaneId, LaneKey>,
@@ -193,6 +196,10 @@ struct Worker {
     draining: bool,
     /// Since when it has had no call.
     idle_since: Instant,
+    /// Calls that it has been given in all.
+    given: u64,
+    /// Of a process that this engine started.
+    seat: Option<Seat>,
     /// Rising.
     functions: Vec<FunctionKey>,
 }
@@ -235,7 +242,8 @@ pub(crate) struct Flushes {
     /// Links that have frames to be written. Most often there is one: it costs no allocation.
     first: Option<(WorkerKey, Link)>,
     more: Vec<(WorkerKey, Link)>,
-    pub(crate) edges: Edges,
+    /// Pools that have something to decide.
+    woken: Vec<Arc<Notify>>,
     /// When [`Dispatch::tick`] is to be called next.
     pub(crate) timer: Option<Instant>,
 }
@@ -253,8 +261,15 @@ impl Flushes {
         }
     }
 
-    /// Has the frames written, except those of `awake`: whoever calls writes them.
+    fn wake(&mut self, pool: &Arc<Notify>) {
+        self.woken.push(Arc::clone(pool));
+    }
+
+    /// Has the frames written, except those of `awake`: whoever calls writes them. And has the pools decide.
     pub(crate) fn flush(self, awake: Option<WorkerKey>) {
+        for pool in self.woken {
+            pool.notify_one();
+        }
         for (worker, link) in self.first.into_iter().chain(self.more) {
             if Some(worker) != awake {
                 link.flush();
@@ -281,8 +296,7 @@ pub(crate) struct Dispatch {
     queued_bytes: usize,
     /// Attempts that hold a place of a worker and whose end somebody still waits for.
     running: usize,
-    /// Supervised processes that have not registered yet: any of them may offer any function.
-    starting: usize,
+    pools: SlotMap<PoolKey, pools::Pool>,
     closing: bool,
 }
 
@@ -301,7 +315,7 @@ impl Dispatch {
             queued: 0,
             queued_bytes: 0,
             running: 0,
-            starting: 0,
+            pools: SlotMap::with_key(),
             closing: false,
         }
     }
@@ -319,17 +333,6 @@ impl Dispatch {
                 Terms { timeout, max_attempts, streams_input: None }
             }
         }
-    }
-
-    /// Whether a worker offers `name`, or one that may is expected.
-    fn is_expected(&self, name: &str, now: Instant) -> bool {
-        let function = self.by_name.get(name).and_then(|key| self.functions.get(*key));
-        self.starting > 0
-            || function.is_some_and(|function| {
-                let grace = self.config.reconnect_grace;
-                let is_fresh = |lost_at| now.saturating_duration_since(lost_at) < grace;
-                !function.workers.is_empty() || function.lost_at.is_some_and(is_fresh)
-            })
     }
 
     /// Whether an attempt runs on this worker, and somebody waits for its end.
@@ -351,6 +354,7 @@ impl Dispatch {
             timeout: self.config.timeout,
             streams_input: None,
             workers: Vec::new(),
+            pools: Vec::new(),
             turn: 0,
             lanes: BTreeMap::new(),
             levels: Vec::new(),

@@ -16,8 +16,12 @@ impl Dispatch {
     /// Every function that a worker offers, or did until a moment ago.
     pub(crate) fn functions(&self) -> Vec<FunctionInfo> {
         let known = self.by_name.values().filter_map(|key| self.functions.get(*key));
-        let known =
-            known.filter(|function| !function.workers.is_empty() || function.lost_at.is_some() || function.queued > 0);
+        let known = known.filter(|function| {
+            !function.workers.is_empty()
+                || !function.pools.is_empty()
+                || function.lost_at.is_some()
+                || function.queued > 0
+        });
         known
             .map(|function| FunctionInfo {
                 name: Arc::clone(&function.name),
@@ -84,7 +88,7 @@ impl Dispatch {
     }
 
     /// How many calls of a function need nothing but a place in a worker.
-    fn waiting_for_places(&self, function: &Function) -> usize {
+    pub(super) fn waiting_for_places(&self, function: &Function) -> usize {
         let room = function.gates.iter().map(|gate| self.buckets.room(*gate)).min().unwrap_or(usize::MAX);
         let lanes = function.levels.iter().flat_map(|level| &level.ready).filter_map(|due| self.lanes.get(due.lane));
         let waiting = lanes.map(|lane| {

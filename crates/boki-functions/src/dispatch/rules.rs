@@ -170,7 +170,7 @@ impl Dispatch {
             self.settle_lane(key, now);
         }
         self.start_ready(now, flushes);
-        flushes.edges.waiting |= !self.hot.is_empty();
+        self.note_all_demand(flushes);
         flushes.timer = self.buckets.next_timer();
     }
 }

@@ -24,15 +24,15 @@ pub(super) struct After {
 
 impl Dispatch {
     /// Whether there is anybody to run a new call of `name`.
-    pub(crate) fn accepts(&self, name: &str, now: Instant) -> Result<(), CallError> {
+    pub(crate) fn accepts(&self, name: &Arc<str>, now: Instant) -> Result<(), CallError> {
         if self.closing {
             return Err(CallError::ShuttingDown);
         }
-        if self.is_expected(name, now) { Ok(()) } else { Err(CallError::FunctionNotFound { function: name.into() }) }
+        self.unexpected(name, now).map_or(Ok(()), Err)
     }
 
     /// Whether a new call of `name` with so much input may wait.
-    pub(crate) fn admits(&self, name: &str, input_bytes: usize, now: Instant) -> Result<(), CallError> {
+    pub(crate) fn admits(&self, name: &Arc<str>, input_bytes: usize, now: Instant) -> Result<(), CallError> {
         self.accepts(name, now)?;
         let function = self.by_name.get(name).and_then(|key| self.functions.get(*key));
         if function.map_or(0, |function| function.queued) >= self.config.queue_calls {
@@ -73,8 +73,8 @@ impl Dispatch {
             if !is_retry {
                 self.admits(&name, request.invocation.bytes(), now)?;
                 self.admitted_by_limits(known, &request.standing.limit_key)?;
-            } else if !self.is_expected(&name, now) {
-                return Err(CallError::FunctionNotFound { function: name });
+            } else if let Some(error) = self.unexpected(&name, now) {
+                return Err(error);
             }
         }
         let function = known.unwrap_or_else(|| self.learn(&name, now));
@@ -170,7 +170,9 @@ impl Dispatch {
         }
         let is_open = self.function_is_open(function_key, now);
         let is_ready = self.lanes.get(lane_key).is_some_and(|lane| lane.state == LaneState::Ready);
-        flushes.edges.waiting |= is_open && is_ready;
+        if is_open && is_ready {
+            self.note_demand(function_key, flushes);
+        }
         flushes.timer = self.buckets.next_timer();
         key
     }
@@ -220,7 +222,7 @@ impl Dispatch {
         }
         if let Some(worker) = self.workers.get_mut(worker_key).filter(|worker| worker.running == 0) {
             worker.idle_since = now;
-            flushes.edges.idle = true;
+            self.note_idle(worker_key, flushes);
         }
         after.waited_for
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use boki_wire::worker::FunctionSpec;
 use tokio::time::Instant;
 
-use super::{AttemptKey, Dispatch, Flushes, FunctionKey, Worker, WorkerKey};
+use super::{AttemptKey, Dispatch, Flushes, FunctionKey, Seat, Worker, WorkerKey};
 use crate::error::CallError;
 use crate::exchange::Ended;
 use crate::link::Link;
@@ -19,6 +19,8 @@ pub(crate) struct NewWorker {
     pub(crate) link: Link,
     pub(crate) concurrency: u32,
     pub(crate) functions: Vec<FunctionSpec>,
+    /// Of a process that this engine started.
+    pub(crate) seat: Option<Seat>,
 }
 
 fn or_default(value: u32, default: u32) -> u32 {
@@ -55,7 +57,6 @@ impl Dispatch {
                     timeout_ms => Duration::from_millis(u64::from(timeout_ms)),
                 };
                 function.streams_input = Some(spec.streams_input);
-                function.lost_at = None;
             }
             functions.push(key);
         }
@@ -69,22 +70,36 @@ impl Dispatch {
             running: 0,
             draining: false,
             idle_since: now,
+            given: 0,
+            seat: worker.seat,
             functions: functions.clone(),
         });
-        for function in functions {
-            if let Some(function) = self.functions.get_mut(function) {
-                function.workers.push(key);
-            }
-        }
         if let Some(worker) = self.workers.get(key) {
             worker.link.registered(key.number());
             flushes.note(key, &worker.link);
+        }
+        if !self.is_held(worker.seat) {
+            self.enlist(key, now, flushes);
+        }
+        if let Some(seat) = worker.seat {
+            self.learn_offers(seat.pool, &functions, now, flushes);
+        }
+        Ok(key)
+    }
+
+    /// A worker takes calls of the functions that it offers.
+    pub(super) fn enlist(&mut self, key: WorkerKey, now: Instant, flushes: &mut Flushes) {
+        let Some(worker) = self.workers.get(key) else { return };
+        for function in &worker.functions {
+            if let Some(function) = self.functions.get_mut(*function) {
+                function.workers.push(key);
+                function.lost_at = None;
+            }
         }
         let levels = self.hot.iter().filter_map(|key| self.functions.get(*key)).map(|function| function.levels.len());
         for level in 0..levels.max().unwrap_or(0) {
             self.fill(key, u8::try_from(level).unwrap_or(u8::MAX), now, flushes);
         }
-        Ok(key)
     }
 
     /// A worker takes no more calls; what it has, it finishes. Returns whether any function is left without a worker.

@@ -188,7 +188,7 @@ pub struct WorkerSection {
     pub name: String,
     /// The command, as for a shell: "./app", "python app.py".
     pub command: String,
-    /// Environment variables besides those of the server.
+    /// Environment variables; of the server's own, only what every program needs is passed on.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
     /// The folder it runs in; the server's own unless set.

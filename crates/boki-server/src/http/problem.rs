@@ -240,6 +240,9 @@ impl Problem {
             CallError::DeadlineExceeded { .. } => {
                 (StatusCode::GATEWAY_TIMEOUT, "repeat the call with a longer Boki-Timeout, or send it".to_owned())
             }
+            CallError::PoolFailing { .. } => {
+                (StatusCode::SERVICE_UNAVAILABLE, "look at the worker's last lines, and at its command".to_owned())
+            }
             CallError::Overloaded { .. } => {
                 (StatusCode::SERVICE_UNAVAILABLE, "repeat the call after a pause".to_owned())
             }
@@ -300,6 +303,11 @@ impl Problem {
             CallError::WaitsForItself { function, what } => {
                 add("function", (**function).into());
                 add("what", (**what).into());
+            }
+            CallError::PoolFailing { function, why } => {
+                add("function", (**function).into());
+                add("pool", (*why.pool).into());
+                add("lines", why.lines.iter().map(|line| &**line).collect());
             }
             CallError::WorkerLost { function, attempts } => {
                 add("function", (**function).into());

@@ -8,8 +8,10 @@ mod changes;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::time::Duration;
 
-use boki_functions::{Functions, WorkerCommand};
+use boki_functions::{Environment, Functions, PoolSpec};
+use boki_server::StartError;
 use boki_server::config::Dev;
 use serde_json::json;
 
@@ -17,11 +19,13 @@ use self::changes::Changes;
 use crate::cli::DevArgs;
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::serve::{StopSignals, say_ready, start};
+use crate::serve::{StopSignals, did_not_start, say_ready, start};
 use crate::settings::{self, Overrides};
 
 /// What the worker is called, in logs and listings.
 const WORKER: &str = "dev";
+/// A command like `cargo run` compiles before the worker starts.
+const START_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
 pub(crate) async fn run(args: DevArgs, mut out: Output) -> Result<(), Failure> {
     let config = settings::load(&args.file, &Overrides { listen: args.listen, ..Overrides::default() })?;
@@ -65,14 +69,17 @@ async fn reload_for_ever(
     };
     let mut workers = functions.worker_changes();
     let mut loaded = Loaded::default();
-    let mut is_started = false;
+    let mut pool = None;
     loop {
         if build(dev.build.as_deref()).await? {
-            if is_started {
-                functions.restart_workers(WORKER);
-            } else {
-                functions.start_workers(vec![worker(command)], url);
-                is_started = true;
+            match pool {
+                Some(pool) => {
+                    functions.restart_pool(pool);
+                }
+                None => {
+                    let started = functions.start_pool(worker(command, url));
+                    pool = Some(started.map_err(|error| did_not_start(&StartError::from(error)))?);
+                }
             }
         }
         loop {
@@ -88,13 +95,12 @@ async fn reload_for_ever(
     }
 }
 
-fn worker(command: &str) -> WorkerCommand {
-    WorkerCommand {
-        name: WORKER.to_owned(),
-        command: in_shell(command).to_vec(),
-        env: Vec::new(),
-        dir: None,
-        processes: 1,
+/// One process, with everything that is in the developer's shell, and time to be compiled.
+fn worker(command: &str, url: &str) -> PoolSpec {
+    PoolSpec {
+        env: Environment { inherit: true, ..Environment::default() },
+        start_timeout: START_TIMEOUT,
+        ..PoolSpec::new(WORKER, in_shell(command).to_vec(), url)
     }
 }
 

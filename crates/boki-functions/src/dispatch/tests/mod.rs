@@ -95,6 +95,7 @@ impl World {
             link: Link::new(Outbox::new(64 << 20), 1),
             concurrency,
             functions: functions.iter().map(spec).collect(),
+            seat: None,
         };
         self.table.attach(worker, self.now, &mut self.flushes).unwrap()
     }
