@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use boki_log::Position;
 use boki_wire::worker::{CancelReason, InvokeDone, Outcome, OutputHead};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::backoff::backoff;
@@ -41,6 +41,22 @@ enum Attempted {
         output: Box<Output>,
         until: Option<Instant>,
     },
+}
+
+/// Counts a call that pauses before its next attempt, as long as it does.
+struct Pausing<'a>(&'a watch::Sender<usize>);
+
+impl Pausing<'_> {
+    fn new(count: &watch::Sender<usize>) -> Pausing<'_> {
+        count.send_modify(|count| *count += 1);
+        Pausing(count)
+    }
+}
+
+impl Drop for Pausing<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
 }
 
 /// An attempt that somebody waits for. Dropping it gives the attempt up.
@@ -243,6 +259,7 @@ impl Shared {
     async fn pause(&self, invocation: &Invocation, attempts: u32, limit: Limit) -> Result<(), CallError> {
         let pause = backoff(self.config.retry_pause, self.config.retry_pause_max, attempts, &invocation.id);
         let until = Instant::now() + pause;
+        let _pausing = Pausing::new(&self.pausing);
         match limit {
             Limit::Until(deadline) if deadline <= until => {
                 sleep_until(deadline).await;

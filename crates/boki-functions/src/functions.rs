@@ -64,6 +64,8 @@ pub(crate) struct Shared {
     timer: watch::Sender<Option<Instant>>,
     /// Counts workers that connect and workers that go.
     worker_changes: watch::Sender<u64>,
+    /// How many calls pause before their next attempt.
+    pub(crate) pausing: watch::Sender<usize>,
 }
 
 impl Functions {
@@ -91,6 +93,7 @@ impl Functions {
             inputs: Inputs::default(),
             timer: watch::Sender::new(None),
             worker_changes: watch::Sender::new(0),
+            pausing: watch::Sender::new(0),
             config,
         });
         let limits = shared.config.limits.iter().cloned().map(Arc::new).collect();
@@ -321,6 +324,12 @@ impl Functions {
     #[must_use]
     pub fn worker_changes(&self) -> watch::Receiver<u64> {
         self.0.worker_changes.subscribe()
+    }
+
+    /// How many calls pause before their next attempt, because their functions failed and said that trying again may help.
+    #[must_use]
+    pub fn pausing(&self) -> watch::Receiver<usize> {
+        self.0.pausing.subscribe()
     }
 
     /// A picture of the whole.

@@ -29,7 +29,7 @@ const DEFAULT_CONCURRENCY: u32 = 100;
 /// which starts its own.
 const ORPHANED_AFTER: Duration = Duration::from_secs(10);
 
-/// A worker in the making.
+/// A worker in the making. Clones are workers of their own, with the same functions.
 ///
 /// ```no_run
 /// use boki_sdk::prelude::*;
@@ -43,6 +43,7 @@ const ORPHANED_AFTER: Duration = Duration::from_secs(10);
 ///
 /// It connects to the server of `BOKI_URL`, and again when the connection is lost. A call whose worker is lost is tried
 /// again: functions may run more than once.
+#[derive(Clone)]
 #[must_use = "a worker does nothing before it is run"]
 pub struct Worker {
     name: Option<String>,

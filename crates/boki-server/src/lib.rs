@@ -20,8 +20,12 @@ mod self_wakes;
 mod server;
 mod sniff;
 mod telemetry;
+mod virtual_time;
 
 pub use codes::{ErrorPage, PAGES, page};
 pub use config::{Config, ConfigError};
 pub use server::{Server, StartError, shell_command};
 pub use telemetry::{TelemetryError, start_telemetry};
+pub use virtual_time::virtual_runtime;
+
+pub use boki_node::Clock;

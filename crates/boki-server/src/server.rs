@@ -24,6 +24,7 @@ use crate::door::Door;
 use crate::http::{DEFAULT_BOOK, Gateway};
 use crate::listen::Connections;
 use crate::native::NativeShared;
+use crate::virtual_time::{self, Hold};
 
 /// How long native connections have to write their last answers.
 const FLUSH_TIME: Duration = Duration::from_millis(500);
@@ -68,6 +69,9 @@ pub enum StartError {
     /// Calls on record cannot be resumed.
     #[error("cannot resume the calls on record: {0}")]
     Recover(#[from] CallError),
+    /// The runtime has a clock of its own.
+    #[error("a server in virtual time needs the runtime of virtual_runtime()")]
+    VirtualTime,
 }
 
 impl StartError {
@@ -82,6 +86,7 @@ impl StartError {
             StartError::Log(error) => error.code(),
             StartError::Pool(error) => error.code(),
             StartError::Recover(error) => error.code(),
+            StartError::VirtualTime => "BK0429",
         }
     }
 
@@ -97,7 +102,11 @@ impl StartError {
             StartError::Socket { .. } => {
                 "set server.socket in boki.toml to another path, or to \"\" for none".to_owned()
             }
-            StartError::Open { .. } | StartError::Log(_) | StartError::Pool(_) | StartError::Recover(_) => {
+            StartError::Open { .. }
+            | StartError::Log(_)
+            | StartError::Pool(_)
+            | StartError::Recover(_)
+            | StartError::VirtualTime => {
                 format!("boki explain {}", self.code())
             }
         }
@@ -112,6 +121,8 @@ pub struct Server {
     functions: Functions,
     connections: Arc<Connections>,
     config: Config,
+    /// In virtual time, keeps the clock where it is.
+    hold: Option<Hold>,
 }
 
 impl Server {
@@ -120,13 +131,26 @@ impl Server {
     /// # Errors
     /// [`StartError`]. Nothing runs then.
     pub async fn start(config: Config) -> Result<Server, StartError> {
+        Server::start_with(config, Clock::system()).await
+    }
+
+    /// Starts a server that has its time from `clock`. With a virtual one, this must run on a
+    /// [`virtual_runtime`](crate::virtual_runtime), and time stands still until [`Server::advance`].
+    ///
+    /// # Errors
+    /// [`StartError`]. Nothing runs then.
+    pub async fn start_with(config: Config, clock: Clock) -> Result<Server, StartError> {
+        let mut hold = None;
+        if clock.is_virtual() {
+            hold = Some(Hold::new().ok_or(StartError::VirtualTime)?);
+        }
         config.check()?;
         let address = config.server.listen;
         let listen = |source| StartError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(listen)?;
         let local_addr = listener.local_addr().map_err(listen)?;
 
-        let node = open_node(&config, Clock::system()).await?;
+        let node = open_node(&config, clock).await?;
         let prepared = prepare(&config, &node).await;
         let (functions, socket) = match prepared {
             Ok(prepared) => prepared,
@@ -163,7 +187,7 @@ impl Server {
             path
         });
         tracing::info!(%local_addr, data = %config.server.data.display(), "listening");
-        Ok(Server { local_addr, socket, node, functions, connections, config })
+        Ok(Server { local_addr, socket, node, functions, connections, config, hold })
     }
 
     /// Where it listens: the port that was taken, if the configuration left it open.
@@ -202,9 +226,18 @@ impl Server {
         &self.config
     }
 
+    /// Lets so much time pass at once, up to 365 days; returns when everything that is due by then has begun. `false`: the
+    /// time is real. Must be called on the runtime on which the server was started.
+    pub async fn advance(&self, by: Duration) -> bool {
+        virtual_time::advance(&self.node, by).await
+    }
+
     /// Stops: no new connections and requests; those that are being answered have the configured grace to
     /// end; then the functions and the log are closed. Everything acknowledged is on disk.
-    pub async fn shutdown(self) {
+    pub async fn shutdown(mut self) {
+        if let Some(hold) = self.hold.take() {
+            hold.let_go();
+        }
         let grace = self.config.server.shutdown_grace.0;
         let deadline = Instant::now() + grace;
         let connections = &self.connections;
@@ -274,7 +307,7 @@ async fn prepare(config: &Config, node: &Node) -> Result<(Functions, Option<(Pat
         Err(error) => return Err(error.into()),
     }
     let socket = bind_socket(config)?;
-    let functions = Functions::new(node.clone(), functions_config(config));
+    let functions = Functions::new(node.clone(), functions_config(config, node.clock()));
     let resumed = functions.recover().await?;
     if resumed > 0 {
         tracing::info!(calls = resumed, "resuming calls on record");
@@ -282,14 +315,18 @@ async fn prepare(config: &Config, node: &Node) -> Result<(Functions, Option<(Pat
     Ok((functions, socket))
 }
 
-fn functions_config(config: &Config) -> FunctionsConfig {
+fn functions_config(config: &Config, clock: &Clock) -> FunctionsConfig {
+    let defaults = FunctionsConfig::default();
+    // A process that ends does so in real time: a pause in a time that stands still would have no end.
+    let restart_pause = if clock.is_virtual() { Duration::ZERO } else { defaults.restart_pause };
     FunctionsConfig {
+        restart_pause,
         queue_calls: config.functions.queue as usize,
         payload_bytes: config.limits.record.bytes(),
         timeout: config.functions.timeout.0,
         max_attempts: config.functions.attempts,
         retention: config.functions.retention.0,
-        ..FunctionsConfig::default()
+        ..defaults
     }
 }
 

@@ -22,7 +22,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, Time};
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
 
@@ -64,8 +64,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Completions { shell } => completions(shell, out),
         Command::BenchEcho => bench::echo(),
         Command::DemoWorker => demo::run_worker(),
-        Command::Server(args) => on_all_cores(serve::run(args, out)),
-        Command::Dev(args) => on_all_cores(dev::run(args, out)),
+        Command::Server(args) => serving(args.time, serve::run(args, out)),
+        Command::Dev(args) => serving(args.time, dev::run(args, out)),
         Command::BenchWorker(args) => on_all_cores(bench::worker(args)),
         Command::Bench(args) => on_one_core(bench::run(args, out)),
         Command::Demo(args) => on_all_cores(demo::run(args, out)),
@@ -93,21 +93,29 @@ fn completions(shell: clap_complete::Shell, mut out: Output) -> Result<(), Failu
     out.finish()
 }
 
+/// For a server: one thread per core, or the one thread that virtual time needs.
+fn serving(time: Time, command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    match time.virtual_time {
+        None => on_all_cores(command),
+        Some(_) => block_on(boki_server::virtual_runtime(), command),
+    }
+}
+
 /// For what serves: one thread per core.
 fn on_all_cores(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    block_on(tokio::runtime::Builder::new_multi_thread(), command)
+    block_on(tokio::runtime::Builder::new_multi_thread().enable_all().build(), command)
 }
 
 /// For what asks: answers come on the thread that waits for them, so nobody has to be woken.
 fn on_one_core(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    block_on(tokio::runtime::Builder::new_current_thread(), command)
+    block_on(tokio::runtime::Builder::new_current_thread().enable_all().build(), command)
 }
 
 fn block_on(
-    mut runtime: tokio::runtime::Builder,
+    runtime: std::io::Result<tokio::runtime::Runtime>,
     command: impl Future<Output = Result<(), Failure>>,
 ) -> Result<(), Failure> {
-    let runtime = runtime.enable_all().build().map_err(|error| Failure::io("cannot start the runtime", &error))?;
+    let runtime = runtime.map_err(|error| Failure::io("cannot start the runtime", &error))?;
     let result = runtime.block_on(Box::pin(command));
     // A thread that reads standard input may wait for a line that never comes.
     runtime.shutdown_background();

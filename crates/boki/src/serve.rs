@@ -1,13 +1,14 @@
 //! `boki server`: starts a server, says where it is, and ends it in order.
 
 use std::fmt::Write as _;
+use std::time::SystemTime;
 
 use boki_server::config::Durability;
-use boki_server::{Config, Server, StartError, start_telemetry};
+use boki_server::{Clock, Config, Server, StartError, start_telemetry};
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::cli::ServerArgs;
+use crate::cli::{ServerArgs, Time};
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
 use crate::settings::{self, Overrides};
@@ -26,7 +27,7 @@ pub(crate) async fn run(args: ServerArgs, mut out: Output) -> Result<(), Failure
     let config = settings::load(&args.file, &overrides)?;
     // Before the server starts: a signal in the middle of that is not lost.
     let mut stop = StopSignals::new()?;
-    let server = start(config).await?;
+    let server = start(config, args.time).await?;
     say_ready(&server, &mut out)?;
     // Nothing more is printed.
     drop(out);
@@ -39,10 +40,17 @@ pub(crate) async fn run(args: ServerArgs, mut out: Output) -> Result<(), Failure
 }
 
 /// A running server whose log lines go to standard error.
-pub(crate) async fn start(config: Config) -> Result<Server, Failure> {
+pub(crate) async fn start(config: Config, time: Time) -> Result<Server, Failure> {
     start_telemetry(&config.telemetry)
         .map_err(|error| Failure::new(error.code(), Exit::Usage, error.to_string(), "boki config schema"))?;
-    Box::pin(Server::start(config)).await.map_err(|error| did_not_start(&error))
+    let clock = match time.virtual_time {
+        None => Clock::system(),
+        Some(start) => {
+            let since = start.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            Clock::virtual_from(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+        }
+    };
+    Box::pin(Server::start_with(config, clock)).await.map_err(|error| did_not_start(&error))
 }
 
 pub(crate) fn did_not_start(error: &StartError) -> Failure {

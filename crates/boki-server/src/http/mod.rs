@@ -19,6 +19,7 @@ mod request;
 mod schema;
 mod session;
 mod subscribe;
+mod time;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -120,6 +121,8 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(health::readyz))
         .routes(routes!(health::status))
         .routes(routes!(health::metrics))
+        .routes(routes!(time::get))
+        .routes(routes!(time::advance_time))
         .routes(routes!(pages::home))
         .routes(routes!(pages::error_page))
         .routes(routes!(pages::openapi))

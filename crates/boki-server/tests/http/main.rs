@@ -11,3 +11,4 @@ mod operation;
 mod problems;
 mod records;
 mod subscriptions;
+mod time;

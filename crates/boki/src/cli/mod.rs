@@ -16,7 +16,7 @@ pub(crate) use client::{
 };
 pub(crate) use demo::DemoArgs;
 pub(crate) use logs::LogsArgs;
-pub(crate) use server::{ConfigCommand, ConfigFile, DEFAULT_FILE, DevArgs, NewArgs, ServerArgs};
+pub(crate) use server::{ConfigCommand, ConfigFile, DEFAULT_FILE, DevArgs, NewArgs, ServerArgs, Time};
 
 /// Where clients look for the server unless told otherwise.
 pub(crate) const DEFAULT_SERVER: &str = "127.0.0.1:2654";

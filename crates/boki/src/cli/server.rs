@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use boki_server::config::Durability;
 use clap::{Args, Subcommand, ValueEnum};
@@ -44,6 +45,20 @@ pub(crate) struct ServerArgs {
     /// Listen on an address that other machines can reach, although nothing asks callers who they are.
     #[arg(long)]
     pub(crate) insecure: bool,
+    #[command(flatten)]
+    pub(crate) time: Time,
+}
+
+/// What tells a server the time.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct Time {
+    /// For tests: the time stands still until POST /v1/time/advance, and begins at this moment (RFC 3339), or now.
+    #[arg(long, value_name = "TIME", num_args = 0..=1, default_missing_value = "now", value_parser = moment, hide = true)]
+    pub(crate) virtual_time: Option<SystemTime>,
+}
+
+fn moment(text: &str) -> Result<SystemTime, humantime::TimestampError> {
+    if text == "now" { Ok(SystemTime::now()) } else { humantime::parse_rfc3339_weak(text) }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -79,6 +94,8 @@ pub(crate) struct DevArgs {
     /// Address and port; port 0 takes a free one.
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) listen: Option<SocketAddr>,
+    #[command(flatten)]
+    pub(crate) time: Time,
 }
 
 #[derive(Args, Debug)]

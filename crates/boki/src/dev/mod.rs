@@ -37,7 +37,7 @@ pub(crate) async fn run(args: DevArgs, mut out: Output) -> Result<(), Failure> {
         None => Vec::new(),
     };
     let mut changes = Changes::watch(&watched, &config.server.data)?;
-    let server = start(config).await?;
+    let server = start(config, args.time).await?;
     say_ready(&server, &mut out)?;
     let url = server.local_url();
     let reload = reload_for_ever(&dev, &url, server.functions(), &mut changes, &mut out);

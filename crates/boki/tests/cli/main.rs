@@ -10,3 +10,4 @@ mod logs;
 mod offline;
 mod process;
 mod server;
+mod time;
