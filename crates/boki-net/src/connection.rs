@@ -10,22 +10,17 @@
 //! [`Config::high_water`] bytes wait for the peer to read them, nothing more is read from it. Of two peers only
 //! one may do that (the accepting side), or both could wait for each other for ever.
 
-use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::io::{self, IoSlice};
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadHalf};
 use tokio_util::io::poll_read_buf;
 
 use crate::decoder::Decoder;
 use crate::frame::{DEFAULT_MAX_BODY, Frame, FrameError};
 use crate::outbox::{Closed, Outbox, Taken};
-
-/// Most pieces handed to one vectored write.
-const SLICES: usize = 64;
 
 /// Receives a connection's frames, on its task: it must not block.
 pub trait FrameSink {
@@ -93,24 +88,21 @@ pub enum Broken<E> {
     Refused(E),
 }
 
-/// A byte stream with its buffers.
+/// A byte stream with its buffers. The outbox has the half of it that is written to.
 #[derive(Debug)]
 pub struct Connection<S> {
-    stream: S,
+    stream: ReadHalf<S>,
     decoder: Decoder,
     outbox: Outbox,
-    writing: VecDeque<Bytes>,
     config: Config,
     /// The decoder has no whole frame left.
     starved: bool,
-    /// The stream holds back bytes that it has accepted.
-    unflushed: bool,
     /// The last turn brought or took several frames.
     busy: bool,
     slept: bool,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
     /// The side that accepted `stream`: expects the preamble.
     pub fn accepted(stream: S, outbox: Outbox, config: Config) -> Connection<S> {
         let decoder = Decoder::after_preamble(config.max_body);
@@ -125,9 +117,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     fn new(stream: S, decoder: Decoder, outbox: Outbox, config: Config) -> Connection<S> {
-        let writing = VecDeque::new();
-        let (starved, unflushed, busy, slept) = (true, false, false, false);
-        Connection { stream, decoder, outbox, writing, config, starved, unflushed, busy, slept }
+        let (stream, writing_half) = tokio::io::split(stream);
+        outbox.attach(Box::new(writing_half));
+        Connection { stream, decoder, outbox, config, starved: true, busy: false, slept: false }
     }
 
     /// Where to push what it shall write.
@@ -169,7 +161,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             match self.poll_write(cx) {
                 Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
                 Poll::Ready(Ok(_)) => Poll::Ready(Ok(())),
-                Poll::Pending if done && self.writing.is_empty() => Poll::Ready(Ok(())),
+                Poll::Pending if done && self.outbox.writer().writing.is_empty() => Poll::Ready(Ok(())),
                 Poll::Pending => Poll::Pending,
             }
         })
@@ -193,7 +185,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// # Errors
     /// The socket's.
     pub async fn shut(&mut self) -> io::Result<()> {
-        poll_fn(|cx| Pin::new(&mut self.stream).poll_shutdown(cx)).await
+        poll_fn(|cx| match &mut self.outbox.writer().stream {
+            Some(stream) => Pin::new(stream).poll_shutdown(cx),
+            None => Poll::Ready(Ok(())),
+        })
+        .await
     }
 
     /// Hands over the frames that have arrived, while the peer keeps reading.
@@ -255,43 +251,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Writes everything pushed. Pending: there is nothing left (a flush wakes the task), or the socket takes no
     /// more now (it wakes the task). Ready only when the outbox has closed.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Closed>> {
+        // Held until the task is known to sleep: whoever wants to write itself meanwhile wakes the task instead.
+        let mut writer = self.outbox.writer();
         loop {
-            if self.writing.is_empty() {
-                if self.unflushed {
-                    match Pin::new(&mut self.stream).poll_flush(cx) {
-                        Poll::Ready(flushed) => flushed?,
-                        Poll::Pending => return self.outbox.poll_closed(cx).map(Ok),
-                    }
-                    self.unflushed = false;
-                }
-                match ready!(self.outbox.poll_take(cx, &mut self.writing)) {
-                    Taken::Closed(closed) => return Poll::Ready(Ok(closed)),
-                    Taken::Frames(frames) => self.busy |= frames > 1,
-                }
-            }
-            let mut slices = [IoSlice::new(&[]); SLICES];
-            let filled =
-                self.writing.iter().zip(&mut slices).map(|(chunk, slice)| *slice = IoSlice::new(chunk)).count();
-            match Pin::new(&mut self.stream).poll_write_vectored(cx, &slices[..filled]) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Ok(bytes)) => self.wrote(bytes),
+            match writer.poll_write(cx, |bytes| self.outbox.wrote(bytes)) {
+                Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => return self.outbox.poll_closed(cx).map(Ok),
             }
-        }
-    }
-
-    fn wrote(&mut self, bytes: usize) {
-        self.unflushed = true;
-        self.outbox.wrote(bytes);
-        let mut left = bytes;
-        while let Some(chunk) = self.writing.front_mut() {
-            if left < chunk.len() {
-                chunk.advance(left);
-                break;
+            match ready!(self.outbox.poll_take(cx, &mut writer.writing)) {
+                Taken::Closed(closed) => return Poll::Ready(Ok(closed)),
+                Taken::Frames(frames) => self.busy |= frames > 1,
             }
-            left -= chunk.len();
-            self.writing.pop_front();
         }
     }
 }

@@ -8,7 +8,7 @@
 //! Invariants:
 //! - Frames leave in the order in which they were pushed, whole, or the connection ends.
 //! - Pushing never blocks and never wakes anybody; [`Outbox::flush`] wakes the connection's task at most once
-//!   until it has run.
+//!   until it has run. [`Outbox::write`] spares even that: the thread that pushed writes itself while the task sleeps.
 //! - Memory is bounded: a peer that does not read is first no longer read from, then cut off.
 #![deny(missing_docs)]
 
@@ -18,6 +18,7 @@ mod frame;
 mod frame_buf;
 mod outbox;
 mod socket;
+mod writer;
 
 pub use connection::{Broken, Config, Connection, Ended, FrameSink};
 pub use decoder::Decoder;

@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::frame::Frame;
 use crate::frame_buf::{BodyWriter, FrameBuf};
+use crate::writer::{Stream, Writer};
 
 /// How to close an outbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +43,8 @@ struct Shared {
     limit: usize,
     /// Pushed and not yet accepted by the socket, wherever it lies.
     unwritten: AtomicUsize,
+    /// Locked before `state` where both are.
+    writer: Mutex<Writer>,
     state: Mutex<State>,
 }
 
@@ -71,7 +74,8 @@ impl Outbox {
     #[must_use]
     pub fn new(limit: usize) -> Outbox {
         let limit = limit.min(u32::MAX as usize);
-        Outbox(Arc::new(Shared { limit, unwritten: AtomicUsize::new(0), state: Mutex::default() }))
+        let (writer, state) = (Mutex::default(), Mutex::default());
+        Outbox(Arc::new(Shared { limit, unwritten: AtomicUsize::new(0), writer, state }))
     }
 
     /// Adds a frame whose body `write` puts down; it runs under the outbox's lock, so it must be short and may
@@ -102,6 +106,30 @@ impl Outbox {
         };
         if let Some(waker) = waker {
             waker.wake();
+        }
+    }
+
+    /// As [`Outbox::flush`], but if the connection's task sleeps, this thread writes as much as the socket takes at once:
+    /// where little was pushed and nobody else is about to push, that is cheaper than waking a thread for it.
+    pub fn write(&self) {
+        // Whoever holds it is the task, or writes what was pushed before this.
+        let Some(mut writer) = self.0.writer.try_lock() else { return self.flush() };
+        let waker = {
+            let mut state = self.0.state.lock();
+            if !state.awaits_frames || state.frames.is_empty() {
+                return;
+            }
+            let Some(waker) = state.waker.clone() else { return };
+            state.frames.take(&mut writer.writing);
+            state.count = 0;
+            waker
+        };
+        match writer.poll_write(&mut Context::from_waker(&waker), |bytes| self.wrote(bytes)) {
+            Poll::Ready(Ok(())) => {}
+            // From now on the task waits for the socket, which wakes it.
+            Poll::Pending => self.0.state.lock().awaits_frames = false,
+            // For the task to find, too.
+            Poll::Ready(Err(_)) => waker.wake(),
         }
     }
 
@@ -148,6 +176,16 @@ impl Outbox {
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+
+    /// Gives it the stream to write to.
+    pub(crate) fn attach(&self, stream: Stream) {
+        self.0.writer.lock().stream = Some(stream);
+    }
+
+    /// What writes. The connection's task is the one that may wait for it.
+    pub(crate) fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.0.writer.lock()
     }
 
     pub(crate) fn has_frames(&self) -> bool {
@@ -202,6 +240,9 @@ impl Outbox {
             state.close(Closed::Disconnected);
         }
         state.waker = None;
+        drop(state);
+        // Clones may live on, the stream must not.
+        self.0.writer.lock().stream = None;
     }
 }
 

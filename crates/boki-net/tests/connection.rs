@@ -93,6 +93,69 @@ async fn a_push_wakes_nobody_and_a_flush_wakes_once() {
     far.read_exact(&mut both).await.unwrap();
 }
 
+#[tokio::test]
+async fn a_thread_that_writes_itself_wakes_nobody() {
+    let (mut connection, mut far) = accepted(1000, 1 << 20, Config::accepting());
+    let outbox = connection.outbox().clone();
+    let wakes = Arc::new(Wakes::default());
+    let waker = Waker::from(Arc::clone(&wakes));
+    let mut sink = ignore;
+    let mut run = pin!(connection.run(&mut sink));
+    outbox.push_frame(&frame(1, 1, "before it runs"));
+    outbox.write();
+    assert_eq!(outbox.unwritten(), 24 + 14, "nobody has said yet who is to be woken");
+    assert!(run.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    let mut first = [0; 24 + 14];
+    far.read_exact(&mut first).await.unwrap();
+    for corr in [2, 3] {
+        outbox.push_frame(&frame(1, corr, "a"));
+        outbox.write();
+        let mut written = [0; 25];
+        far.read_exact(&mut written).await.unwrap();
+        assert_eq!(written[8], corr as u8);
+    }
+    assert_eq!((outbox.unwritten(), wakes.0.load(Ordering::SeqCst)), (0, 0));
+    outbox.push_frame(&frame(1, 4, "a"));
+    outbox.flush();
+    assert_eq!(wakes.0.load(Ordering::SeqCst), 1, "the task still sleeps, and can be woken");
+}
+
+#[tokio::test]
+async fn what_a_thread_cannot_write_at_once_the_task_writes() {
+    let (mut connection, mut far) = accepted(100, 1 << 20, Config::accepting());
+    let outbox = connection.outbox().clone();
+    let mut sink = ignore;
+    let mut run = pin!(connection.run(&mut sink));
+    assert!(run.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    outbox.push_frame(&frame(1, 1, vec![7; 1000]));
+    outbox.write();
+    assert_eq!(outbox.unwritten(), 1024 - 100);
+    outbox.push_frame(&frame(1, 2, vec![8; 1000]));
+    outbox.write();
+    assert_eq!(outbox.unwritten(), 2048 - 100, "behind what waits for the peer");
+    let read = async {
+        let mut both = vec![0; 2048];
+        far.read_exact(&mut both).await.unwrap();
+        both
+    };
+    tokio::select! {
+        both = read => assert_eq!((both[24], both[1023], both[1024 + 24], both[2047]), (7, 7, 8, 8)),
+        _ = run => panic!("it goes on"),
+    }
+}
+
+#[tokio::test]
+async fn the_stream_ends_with_its_connection_although_the_outbox_lives() {
+    let (connection, mut far) = accepted(100, 1 << 20, Config::accepting());
+    let outbox = connection.outbox().clone();
+    drop(connection);
+    outbox.push_frame(&frame(1, 1, "too late"));
+    outbox.write();
+    let mut rest = Vec::new();
+    far.read_to_end(&mut rest).await.unwrap();
+    assert!(rest.is_empty());
+}
+
 /// The task is awake while its sink runs and writes before it sleeps: to wake it would cost a thread its sleep.
 #[tokio::test]
 async fn an_answer_from_within_the_sink_wakes_nobody() {

@@ -437,8 +437,9 @@ impl Shared {
                 sinks.push(sink);
             }
         }
-        for sink in sinks {
-            sink.flush();
+        match &*sinks {
+            [only] => only.flush_alone(),
+            several => several.iter().for_each(|sink| sink.flush()),
         }
     }
 

@@ -15,6 +15,10 @@ pub trait ReplySink: Send + Sync {
     /// No further reply comes for now: the moment to wake whoever writes them out. May be called when
     /// there was none.
     fn flush(&self);
+    /// As `flush`, and nobody else was given replies: the calling thread has the time to write them out itself.
+    fn flush_alone(&self) {
+        self.flush();
+    }
 }
 
 /// A sink for a single operation, as a future.

@@ -168,6 +168,7 @@ async fn serve(session: &Session, link: &mut Link) {
     let mut run = pin!(link.run(&mut sink));
     let mut timer: Option<Pin<Box<Sleep>>> = None;
     let mut pinged = false;
+    session.set_watched(false);
     poll_fn(|cx| {
         if run.as_mut().poll(cx).is_ready() {
             return Poll::Ready(());
@@ -178,6 +179,7 @@ async fn serve(session: &Session, link: &mut Link) {
                 None if pinged || session.has_open_questions() => {
                     heard.store(false, Ordering::Relaxed);
                     timer = Some(Box::pin(sleep(QUIET)));
+                    session.set_watched(true);
                     continue;
                 }
                 None => Poll::Pending,
@@ -186,6 +188,7 @@ async fn serve(session: &Session, link: &mut Link) {
                 return Poll::Pending;
             }
             timer = None;
+            session.set_watched(false);
             if heard.load(Ordering::Relaxed) {
                 pinged = false;
             } else if pinged {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use boki_log::{AppendId, BookId, LogError};
@@ -52,6 +52,8 @@ pub(crate) struct Session {
     pub(crate) worker: Option<Arc<dyn WorkerSide>>,
     /// Cancelled when the last handle is gone, or the client is closed.
     pub(crate) closing: CancellationToken,
+    /// The connection's task has a clock running that notices a silent server: it need not be woken to start it.
+    watched: AtomicBool,
     state: Mutex<State>,
     quick: Semaphore,
     waiting: Semaphore,
@@ -79,6 +81,7 @@ impl Session {
             options,
             worker,
             closing: CancellationToken::new(),
+            watched: AtomicBool::new(false),
             state: Mutex::default(),
             quick: Semaphore::new(share(4).min(QUICK_QUESTIONS as usize)),
             waiting: Semaphore::new(share(2)),
@@ -118,6 +121,7 @@ impl Session {
         };
         let (waiter, answer) = oneshot::channel();
         let mut open = Open::new(question, waiter, position);
+        let mut is_alone = false;
         let (corr, outbox) = {
             let mut state = self.state.lock();
             if state.closed {
@@ -131,6 +135,7 @@ impl Session {
                 Some(outbox) => {
                     open.was_sent = true;
                     let corr = state.pending.insert(open);
+                    is_alone = state.pending.len() == 1;
                     // Under the lock, so that a reconnection neither misses the question nor asks it twice.
                     if let Some(open) = state.pending.get_mut(corr) {
                         open.question.push(&outbox, corr);
@@ -144,8 +149,12 @@ impl Session {
         if let Some(large) = large {
             large.forget();
         }
-        if let Some(outbox) = outbox {
-            outbox.flush();
+        match outbox {
+            // Nobody else asks anything: no need to wait for more, nor for the connection's task. Looked at after the question
+            // was added, so that either this or the task notices that nobody watches.
+            Some(outbox) if is_alone && self.watched.load(Ordering::SeqCst) => outbox.write(),
+            Some(outbox) => outbox.flush(),
+            None => {}
         }
         Ok(Asked { session: Arc::clone(self), corr, answer: Some(answer) })
     }
@@ -227,6 +236,11 @@ impl Session {
             self.end(open, Err(Error::Closed));
         }
         self.closing.cancel();
+    }
+
+    /// The connection's task watches, or does no longer, whether the server answers.
+    pub(crate) fn set_watched(&self, watched: bool) {
+        self.watched.store(watched, Ordering::SeqCst);
     }
 
     pub(crate) fn has_open_questions(&self) -> bool {

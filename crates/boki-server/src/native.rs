@@ -60,7 +60,7 @@ impl NativeShared {
 /// Dropping the future ends the connection at once.
 pub(crate) async fn serve<S>(stream: S, shared: Arc<NativeShared>, stopping: CancellationToken)
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send,
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let limits = shared.node.limits();
     let outbox = Outbox::new(OUTBOX_BYTES.max(limits.read_bytes * 2 + limits.record_bytes * 2));
@@ -145,6 +145,10 @@ impl ReplySink for Replies {
     fn flush(&self) {
         self.0.outbox.flush();
     }
+
+    fn flush_alone(&self) {
+        self.0.outbox.write();
+    }
 }
 
 /// Takes the answers to reads that wait.
@@ -159,6 +163,10 @@ impl ReplySink for WaitingReplies {
 
     fn flush(&self) {
         self.0.outbox.flush();
+    }
+
+    fn flush_alone(&self) {
+        self.0.outbox.write();
     }
 }
 

@@ -83,7 +83,10 @@ impl<'a> Loads<'a> {
             Workload::Http { clients } => self.http_append(clients).await,
             Workload::Call { clients, worker, nested } => self.call(clients, *worker, *nested).await,
             Workload::Idle { window, functions, called } => self.idle(*window, *functions, *called).await,
-            Workload::Url { url, body, name, clients } => self.url(url, body.as_deref(), name, clients).await,
+            Workload::Url { url, body, name, pid, clients } => {
+                let clock = pid.map(|pid| CpuClock::of(vec![pid]));
+                self.url(url, body.as_deref(), name, clock, clients).await
+            }
             Workload::All => Ok(()),
         }
     }
@@ -198,7 +201,14 @@ impl<'a> Loads<'a> {
         self.figure(workload, server.cpu()?, clients).await
     }
 
-    async fn url(&mut self, url: &str, body: Option<&str>, name: &str, counts: &[u32]) -> Result<(), Failure> {
+    async fn url(
+        &mut self,
+        url: &str,
+        body: Option<&str>,
+        name: &str,
+        server: Option<CpuClock>,
+        counts: &[u32],
+    ) -> Result<(), Failure> {
         let rest = url.strip_prefix("http://").unwrap_or(url);
         let (address, path) = rest.split_once('/').unwrap_or((rest, ""));
         let path = format!("/{path}");
@@ -208,7 +218,7 @@ impl<'a> Loads<'a> {
         };
         for &clients in counts {
             let clients = exchanges(address, vec![request.clone(); clients as usize]).await?;
-            self.figure(name, None, clients).await?;
+            self.figure(name, server.clone(), clients).await?;
         }
         Ok(())
     }

@@ -143,6 +143,9 @@ pub(crate) enum Workload {
         /// What the result calls it.
         #[arg(long, default_value = "HTTP request")]
         name: String,
+        /// Its process, to tell how much processor time a request costs it.
+        #[arg(long)]
+        pid: Option<u32>,
         /// How many keep-alive connections, each with one request at a time; each number is a figure of its own.
         #[arg(long, value_delimiter = ',', default_value = "64", value_parser = in_flight())]
         clients: Vec<u32>,
