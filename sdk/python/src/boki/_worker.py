@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from . import _messages, _wire
@@ -296,4 +295,5 @@ class Worker:
 
 
 def _program() -> str:
-    return Path(sys.argv[0]).stem if sys.argv and sys.argv[0] else "worker"
+    program = os.path.basename(sys.argv[0]) if sys.argv else ""
+    return program.removesuffix(".py") or "worker"
