@@ -1,4 +1,4 @@
-//! `boki new`: a project with one file of code and one test.
+//! `boki new`: a project with one file of code.
 //!
 //! The SDKs are not published, so the project names its own by the path.
 
@@ -46,7 +46,7 @@ const PYTHON: Language = Language {
         ("requirements.txt", include_str!("../templates/python/requirements.txt.template")),
         ("boki.toml", include_str!("../templates/python/boki.toml.template")),
         ("README.md", include_str!("../templates/python/README.md.template")),
-        (".gitignore", "/.venv\n/.boki\n__pycache__\n.pytest_cache\n"),
+        (".gitignore", "/.venv\n/.boki\n__pycache__\npytest-cache-files-*\n"),
     ],
     sdk_beside: concat!(env!("CARGO_MANIFEST_DIR"), "/../../sdk/python"),
     sdk_file: "pyproject.toml",

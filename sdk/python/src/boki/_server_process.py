@@ -18,9 +18,13 @@ class ServerProcess:
     """A server that runs, until it is stopped. It may be killed and started again on its data."""
 
     def __init__(
-        self, binary: str | None = None, settings: Mapping[str, str] | None = None
+        self,
+        binary: str | None = None,
+        config: str = "",
+        settings: Mapping[str, str] | None = None,
     ) -> None:
         self._binary = binary or find_binary()
+        self._config = config
         self._settings = dict(settings or {})
         self._folder = tempfile.TemporaryDirectory(prefix="boki-")
         self._process: subprocess.Popen[str] | None = None
@@ -44,7 +48,7 @@ class ServerProcess:
         settings = {f"BOKI_{key.upper()}": value for key, value in self._settings.items()}
         env = {key: value for key, value in os.environ.items() if not key.startswith("BOKI_")}
         config = Path(self._folder.name) / "boki.toml"
-        config.touch()
+        config.write_text(self._config)
         with open(Path(self._folder.name) / "log", "a") as log:
             process = subprocess.Popen(
                 [

@@ -32,17 +32,18 @@ _PATIENCE = 30.0
 class Server:
     """A server, and a worker with these functions (otherwise all that are decorated).
 
-    `settings` are those of `boki.toml`, as `{"limits__record": "1MiB"}`.
+    `config` is the text of a `boki.toml`, `settings` are such on top: `{"limits__record": "1MiB"}`.
     """
 
     def __init__(
         self,
         *functions: Callable[..., Any],
         binary: str | None = None,
+        config: str = "",
         settings: Mapping[str, str] | None = None,
         concurrency: int = 100,
     ) -> None:
-        self._process = ServerProcess(binary, settings)
+        self._process = ServerProcess(binary, config, settings)
         self._functions: Sequence[Callable[..., Any] | Function] = functions or registered
         self._concurrency = concurrency
         self._thread: sync.LoopThread | None = None
