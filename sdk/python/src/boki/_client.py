@@ -86,8 +86,9 @@ class Client:
     ) -> Any:
         """Calls a function and returns its output: what its JSON says, or bytes.
 
-        `input`: bytes as they are, anything else as JSON. Calls with the same `key`, in the same
-        book, are one call: it runs until it has a result, whatever crashes, and all get that.
+        `input`: bytes as they are, anything else as JSON; `None` is none at all. Calls with the
+        same `key`, in the same book, are one call: it runs until it has a result, whatever
+        crashes, and all get that.
         """
         output = await self.call_output(
             function,
@@ -186,7 +187,8 @@ class Client:
         parent: int = 0,
     ) -> Any:
         number, seen = self._place(book)
-        data, own_type = argument(input)
+        # Nothing at all is `null` to whoever takes JSON, and a default to whoever has one.
+        data, own_type = (b"", "") if input is None else argument(input)
         body = messages.call(
             number,
             seen.position,
