@@ -22,10 +22,11 @@ use crate::body::{Body, BodyStream};
 use crate::call::{Call, CallReply, CallStatus, Demand, FunctionInfo, Sent, WorkerInfo};
 use crate::config::FunctionsConfig;
 use crate::counters::{Counters, FunctionsStatus};
-use crate::dispatch::{Dispatch, Flushes, Limit, Standing, WorkerKey};
+use crate::dispatch::{Dispatch, Flushes, InForce, Limit, Standing, WorkerKey};
 use crate::error::CallError;
 use crate::ids::CallIds;
 use crate::input::{Inputs, Pump, StreamedInput};
+use crate::limit_store::{LimitError, LimitStore};
 use crate::limits::{LimitRule, LimitState};
 use crate::link::Invocation;
 use crate::logs::{LogFilter, LogLine, LogPage, Logs};
@@ -60,6 +61,8 @@ pub(crate) struct Shared {
     ended: Notify,
     /// Inputs that come piece by piece, by the attempts that get them.
     pub(crate) inputs: Inputs,
+    /// The stored limits; held while they are changed.
+    pub(crate) limits: tokio::sync::Mutex<LimitStore>,
     /// When the table wants to be told of the time.
     timer: watch::Sender<Option<Instant>>,
     /// Counts workers that connect and workers that go.
@@ -91,13 +94,13 @@ impl Functions {
             book_names: Mutex::default(),
             ended: Notify::new(),
             inputs: Inputs::default(),
+            limits: tokio::sync::Mutex::default(),
             timer: watch::Sender::new(None),
             worker_changes: watch::Sender::new(0),
             pausing: watch::Sender::new(0),
             config,
         });
-        let limits = shared.config.limits.iter().cloned().map(Arc::new).collect();
-        shared.set_limits(limits);
+        shared.enforce(&LimitStore::default());
         shared.runtime.spawn(keep_time(Arc::downgrade(&shared), shared.timer.subscribe()));
         Functions(shared)
     }
@@ -206,12 +209,13 @@ impl Functions {
         Ok(Box::pin(self.0.cancel(book, id)).await?.map(CallReply::from))
     }
 
-    /// Resumes the calls that are on record without a result, in every book, and trims what is over. Returns how many
-    /// there were. To be called once, at the start.
+    /// Puts the limits into force that were set, resumes the calls that are on record without a result, in every book,
+    /// and trims what is over. Returns how many calls there were. To be called once, at the start.
     ///
     /// # Errors
     /// What the log says.
     pub async fn recover(&self) -> Result<usize, CallError> {
+        self.0.load_limits().await?;
         Shared::recover(&self.0).await
     }
 
@@ -318,6 +322,23 @@ impl Functions {
     #[must_use]
     pub fn limits(&self) -> Vec<LimitState> {
         self.0.dispatch.lock().limits(Instant::now())
+    }
+
+    /// Sets a limit, new or in place of that of its name. It is on record, and in force, when this returns: what runs above
+    /// it runs on, what waits and may run now, runs.
+    ///
+    /// # Errors
+    /// [`LimitError`].
+    pub async fn set_limit(&self, limit: LimitRule) -> Result<(), LimitError> {
+        self.0.set_limit(limit).await
+    }
+
+    /// Removes a limit that was set. One of the configuration, which it stood in place of, is in force again.
+    ///
+    /// # Errors
+    /// [`LimitError`].
+    pub async fn remove_limit(&self, name: &str) -> Result<(), LimitError> {
+        self.0.remove_limit(name).await
     }
 
     /// Changes whenever a worker has connected or is gone; ends with the functions.
@@ -517,8 +538,8 @@ impl Shared {
     }
 
     /// Puts these limits into force in place of those there are.
-    pub(crate) fn set_limits(&self, mut limits: Vec<Arc<LimitRule>>) {
-        limits.sort_by(|a, b| a.name.cmp(&b.name));
+    pub(crate) fn set_limits(&self, mut limits: Vec<InForce>) {
+        limits.sort_by(|a, b| a.limit.name.cmp(&b.limit.name));
         let mut flushes = Flushes::default();
         self.dispatch.lock().set_limits(limits, Instant::now(), &mut flushes);
         self.perform(flushes, None);

@@ -43,6 +43,8 @@ pub struct LimitRule {
 pub struct LimitState {
     /// The limit.
     pub limit: Arc<LimitRule>,
+    /// It was set while the engine ran; else it is one of the configuration.
+    pub is_stored: bool,
     /// Calls it matches that run: attempts that were given up count until their worker has answered.
     pub running: u64,
     /// Calls it matches that wait, for whatever.

@@ -10,6 +10,7 @@
 mod catalog;
 mod clock;
 mod config;
+mod entries;
 mod log_thread;
 mod node;
 mod reclaim;
@@ -20,6 +21,7 @@ pub use boki_log::engine::OpId;
 pub use catalog::Book;
 pub use clock::Clock;
 pub use config::{Durability, NodeConfig, OpenError};
+pub use entries::Entry;
 pub use node::Node;
 pub use reply::ReplySink;
 pub use status::{Status, Writable};

@@ -21,6 +21,7 @@ use tokio::sync::oneshot;
 
 use crate::clock::Clock;
 use crate::config::{NodeConfig, OpenError};
+use crate::entries::{MAX_ENTRIES, PREFIX};
 use crate::log_thread;
 use crate::reply::{OneShot, ReplySink};
 use crate::status::{Status, Writable};
@@ -266,7 +267,7 @@ impl Node {
             writable: state.writable.clone(),
             last_seq: index.map_or(0, |index| index.position().0.0.saturating_sub(1)),
             cuts: index.map_or(0, Index::next_cut),
-            books: index.map_or(0, |index| index.count(BookId::CATALOG)),
+            books: index.map_or(0, books_in),
             records: index.map_or(0, Index::live_records),
             appended: counters.appended,
             voided: counters.voided,
@@ -469,6 +470,12 @@ impl Shared {
         }
         Ok(Reply::Records(Records { records: whole, position }))
     }
+}
+
+/// How many books there are: what is in the catalog, but for its few entries.
+fn books_in(index: &Index) -> u64 {
+    let (entries, _) = index.tags(BookId::CATALOG, PREFIX, None, MAX_ENTRIES);
+    index.count(BookId::CATALOG).saturating_sub(entries.len() as u64)
 }
 
 /// The engine answers each operation with a reply of its kind.

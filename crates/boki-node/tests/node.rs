@@ -54,6 +54,29 @@ async fn what_was_acknowledged_is_there_after_a_restart() {
 }
 
 #[tokio::test]
+async fn an_entry_is_replaced_by_one_who_has_seen_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = open(folder.path());
+    node.create_book("orders").await.unwrap();
+    let first = node.set_entry("app/shop", Seq::NONE, "1".into()).await.unwrap();
+    let second = node.set_entry("app/shop", first, "2".into()).await.unwrap();
+    for seen in [Seq::NONE, first] {
+        let error = node.set_entry("app/shop", seen, "3".into()).await.unwrap_err();
+        assert!(matches!(error, LogError::ConditionFailed { actual, .. } if actual == second), "{error}");
+    }
+    node.set_entry("app/other", Seq::NONE, "7".into()).await.unwrap();
+    node.set_entry("else", Seq::NONE, "8".into()).await.unwrap();
+    assert_eq!(node.status().books, 1);
+    node.shutdown().await;
+    drop(node);
+    let node = open(folder.path());
+    let entries = node.entries("app/").await.unwrap();
+    let entries: Vec<_> = entries.iter().map(|entry| (entry.name.as_str(), &entry.value[..])).collect();
+    assert_eq!(entries, [("app/other", &b"7"[..]), ("app/shop", b"2")]);
+    assert_eq!(node.entries("app/x").await.unwrap(), []);
+}
+
+#[tokio::test]
 async fn a_second_process_is_told_that_the_directory_is_in_use() {
     let folder = tempfile::tempdir().unwrap();
     let _node = open(folder.path());

@@ -8,6 +8,7 @@ mod demo;
 mod dev;
 mod failure;
 mod http;
+mod limits;
 mod lines;
 mod log;
 mod logs;
@@ -73,6 +74,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Log(command) => on_one_core(log::run(command, out)),
         Command::Books(command) => on_one_core(books::run(command, out)),
         Command::Logs(args) => on_one_core(logs::run(args, out)),
+        Command::Limits(command) => on_one_core(limits::run(command, out)),
         Command::Functions(command) => on_one_core(call::functions(command, out)),
     }
 }

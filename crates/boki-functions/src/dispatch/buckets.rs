@@ -28,10 +28,19 @@ const FORGOTTEN_PER_NEW: usize = 2;
 
 pub(super) type LimitKeyOf = Option<Arc<str>>;
 
+/// A limit that is to be in force.
+#[derive(Clone, Debug)]
+pub(crate) struct InForce {
+    pub(crate) limit: Arc<LimitRule>,
+    /// Not one of the configuration.
+    pub(crate) is_stored: bool,
+}
+
 /// A limit in force.
 #[derive(Debug)]
 pub(super) struct Rule {
     pub(super) limit: Arc<LimitRule>,
+    pub(super) is_stored: bool,
     /// Of each key; of `None`, if keys are not told apart.
     pub(super) buckets: HashMap<LimitKeyOf, BucketKey>,
     /// Calls that had to wait for it, since the start.
@@ -291,9 +300,12 @@ impl Buckets {
     }
 
     /// Puts other limits into force. What is spent of a rate is not given back by that; all else is to be counted anew.
-    pub(super) fn replace(&mut self, limits: Vec<Arc<LimitRule>>, now: Instant) {
+    pub(super) fn replace(&mut self, limits: Vec<InForce>, now: Instant) {
         let old = std::mem::take(self);
-        self.rules = limits.into_iter().map(|limit| Rule { limit, buckets: HashMap::new(), throttled: 0 }).collect();
+        self.rules = limits
+            .into_iter()
+            .map(|InForce { limit, is_stored }| Rule { limit, is_stored, buckets: HashMap::new(), throttled: 0 })
+            .collect();
         for (number, rule) in old.rules.iter().enumerate() {
             let Some(at) = self.rules.iter().position(|new| new.limit.name == rule.limit.name) else { continue };
             self.rules[at].throttled = rule.throttled;

@@ -40,6 +40,7 @@ use crate::config::FunctionsConfig;
 use crate::exchange::Reply;
 use crate::link::{Invocation, Link};
 
+pub(crate) use buckets::InForce;
 use buckets::{BucketKey, Buckets};
 use lanes::{Lane, LaneId, LaneState, Level};
 pub(crate) use pools::{Failing, PoolKey, Seat, Wanted};

@@ -77,6 +77,7 @@ impl Dispatch {
             let unused = rule.limit.rate.filter(|_| !rule.limit.per_key).map(|rate| rate.burst());
             LimitState {
                 limit: Arc::clone(&rule.limit),
+                is_stored: rule.is_stored,
                 running: buckets().map(|(_, bucket)| u64::from(bucket.running)).sum(),
                 waiting: buckets().map(|(_, bucket)| bucket.waiting as u64).sum(),
                 throttled: rule.throttled,

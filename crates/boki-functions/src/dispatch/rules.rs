@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::buckets::InForce;
 use super::{AttemptKey, BucketKey, Dispatch, Flushes, Function, FunctionKey, LaneKey};
 use crate::error::CallError;
-use crate::limits::LimitRule;
 
 impl Dispatch {
     /// Finds the limits on a function.
@@ -132,7 +132,7 @@ impl Dispatch {
 
     /// Puts other limits into force: what runs is counted under them, and what waits and may run now, runs. If more
     /// runs than they allow, it runs down.
-    pub(crate) fn set_limits(&mut self, limits: Vec<Arc<LimitRule>>, now: Instant, flushes: &mut Flushes) {
+    pub(crate) fn set_limits(&mut self, limits: Vec<InForce>, now: Instant, flushes: &mut Flushes) {
         self.buckets.replace(limits, now);
         self.reset_shares();
         let functions: Vec<FunctionKey> = self.functions.keys().collect();

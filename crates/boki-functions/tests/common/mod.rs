@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use boki_functions::{Call, Functions, FunctionsConfig, WorkerLink};
+use boki_functions::{Call, Functions, FunctionsConfig, Parent, WorkerLink};
 use boki_log::batch::{BatchBuilder, ReservedTags};
 use boki_log::op::{Ack, Append};
 use boki_log::{BookId, Position, Seq};
@@ -15,6 +15,7 @@ use boki_wire::calls::DEFAULT_PRIORITY;
 use boki_wire::error::ErrorReply;
 use boki_wire::worker::*;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
@@ -139,19 +140,21 @@ pub fn register(name: &str, concurrency: u32, functions: &[&str]) -> Register {
 struct EngineEnd {
     functions: Functions,
     outbox: Outbox,
-    link: Option<WorkerLink>,
+    /// Gone once the connection has ended.
+    link: Arc<Mutex<Option<WorkerLink>>>,
 }
 
 impl FrameSink for EngineEnd {
     type Error = ();
 
     fn frame(&mut self, frame: Frame) -> Result<(), ()> {
-        if let Some(link) = &mut self.link {
+        let mut link = self.link.lock();
+        if let Some(link) = &mut *link {
             return link.on_frame(&frame).map_err(|_| ());
         }
         let register = Register::decode(&frame.body).map_err(|_| ())?;
         match self.functions.attach_worker(register, frame.corr, self.outbox.clone()) {
-            Ok(link) => self.link = Some(link),
+            Ok(attached) => *link = Some(attached),
             Err(error) => ErrorReply::from(&error).push(&self.outbox, frame.corr),
         }
         Ok(())
@@ -161,6 +164,7 @@ impl FrameSink for EngineEnd {
 /// A worker that a test plays.
 pub struct Worker {
     pub outbox: Outbox,
+    link: Arc<Mutex<Option<WorkerLink>>>,
     frames: mpsc::UnboundedReceiver<Frame>,
 }
 
@@ -184,10 +188,13 @@ impl Worker {
     pub fn open(functions: &Functions, register: &Register) -> Worker {
         let (near, far) = tokio::io::duplex(64 << 10);
         let outbox = Outbox::new(64 << 20);
-        let mut engine_end = EngineEnd { functions: functions.clone(), outbox: outbox.clone(), link: None };
+        let link = Arc::new(Mutex::default());
+        let mut engine_end =
+            EngineEnd { functions: functions.clone(), outbox: outbox.clone(), link: Arc::clone(&link) };
         tokio::spawn(async move {
             let mut connection = Connection::accepted(near, outbox, Config::accepting());
             let _ = connection.run(&mut engine_end).await;
+            engine_end.link.lock().take();
         });
         let outbox = Outbox::new(64 << 20);
         let (sender, frames) = mpsc::unbounded_channel();
@@ -198,7 +205,7 @@ impl Worker {
         });
         register.push(&outbox, 77);
         outbox.flush();
-        Worker { outbox, frames }
+        Worker { outbox, link, frames }
     }
 
     pub async fn connect(functions: &Functions, register: Register) -> Worker {
@@ -206,6 +213,11 @@ impl Worker {
         let frame = worker.frame().await;
         assert_eq!((frame.kind, frame.corr), (REGISTERED, 77));
         worker
+    }
+
+    /// What a call names that this worker makes in the attempt `corr`.
+    pub fn parent(&self, corr: u64) -> Option<Parent> {
+        self.link.lock().as_ref()?.parent(corr)
     }
 
     /// The next frame; panics if the connection has ended.

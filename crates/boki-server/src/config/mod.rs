@@ -5,6 +5,7 @@
 //! [`Config`] that [`Config::load`] returned has passed [`Config::check`].
 
 mod error;
+mod limit;
 mod mounts;
 mod sections;
 mod units;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 pub use error::ConfigError;
+pub use limit::LimitSection;
 pub use mounts::{MountSection, RESERVED};
 pub use sections::{
     DEFAULT_PORT, Dev, Durability, FunctionsSection, LimitsSection, LogFormat, LogSection, ServerSection,
@@ -44,6 +46,8 @@ pub struct Config {
     pub mount: Vec<MountSection>,
     /// How calls are queued, retried and remembered.
     pub functions: FunctionsSection,
+    /// Limits on calls, each under `[[limit]]`.
+    pub limit: Vec<LimitSection>,
     /// What the server says about itself.
     pub telemetry: TelemetrySection,
 }
@@ -147,6 +151,7 @@ impl Config {
                 return refuse("worker.processes", "it must be 1 to 1000");
             }
         }
+        self.check_limits()?;
         if let Err((key, reason)) = mounts::check(&self.mount) {
             return refuse(key, &reason);
         }
@@ -187,8 +192,8 @@ fn override_one(table: &mut Table, variable: &str, value: &str) -> Result<Config
     };
     let path = variable.strip_prefix(ENV_PREFIX).unwrap_or(variable).to_ascii_lowercase();
     let Some((section, key)) = path.split_once("__") else { return Err(invalid("expected BOKI_SECTION__KEY")) };
-    if section == "worker" {
-        return Err(invalid("workers are set in the file only"));
+    if section == "worker" || section == "limit" {
+        return Err(invalid("workers and limits are set in the file only"));
     }
     if section == "mount" {
         return Err(invalid("mounts are set in the file only"));

@@ -121,6 +121,11 @@ fn values_that_do_not_fit_each_other_are_refused() {
         ("[log]\nsegment = \"1MiB\"\n", "boki.toml:2: log.segment: it must be at least 1MiB larger"),
         ("[limits]\nconnections = 0\n", "boki.toml:2: limits.connections: it must be at least 1"),
         (
+            "[[limit]]\nname = \"a\"\nmatch = \"call:*\"\nrate = \"fast\"\n",
+            "boki.toml:4: limit.rate: a rate is a number, a slash and a time",
+        ),
+        ("[[limit]]\nname = \"a\"\nmatch = \"call:*\"\n", "limit.concurrency: a limit sets at least one of"),
+        (
             "[[worker]]\nname = \"a\"\ncommand = \"x\"\n[[worker]]\nname = \"a\"\ncommand = \"y\"\n",
             "boki.toml:2: worker.name: two workers",
         ),
@@ -233,6 +238,9 @@ fn the_documentation_has_every_key_with_its_default() {
     let worker = "name = \"a\"\ncommand = \"b\"";
     config.worker.push(toml::from_str(worker).unwrap());
     config.mount.push(toml::from_str("path = \"/a\"\nfunction = \"b\"").unwrap());
+    let limit =
+        "name = \"a\"\nmatch = \"b\"\nkey = \"c\"\nconcurrency = 1\nrate = \"1/s\"\nburst = 1\nweight = 1\nqueue = 1";
+    config.limit.push(toml::from_str(limit).unwrap());
     let shown: serde_json::Value = serde_json::to_value(config).unwrap();
     for (section, keys) in shown.as_object().unwrap() {
         let lines = documented(page, section);

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
-use boki_functions::LATENCY_BOUNDS_US;
+use boki_functions::{LATENCY_BOUNDS_US, LimitState};
 use boki_node::{Durability, Writable};
 use bytesize::ByteSize;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
@@ -221,6 +221,15 @@ pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response {
     text(StatusCode::OK, metrics_of(&app), "text/plain; version=0.0.4; charset=utf-8")
 }
 
+/// What is told of each limit: name, help, kind and value.
+type LimitMetric = (&'static str, &'static str, &'static str, fn(&LimitState) -> u64);
+
+const LIMIT_METRICS: [LimitMetric; 3] = [
+    ("boki_limit_running", "Attempts that run, of those a limit matches.", "gauge", |limit| limit.running),
+    ("boki_limit_queued", "Attempts that wait, of those a limit matches.", "gauge", |limit| limit.waiting),
+    ("boki_limit_throttled_total", "Attempts that found a limit used up.", "counter", |limit| limit.throttled),
+];
+
 fn metrics_of(app: &App) -> String {
     let mut out = Exposition(String::with_capacity(4096));
     let log = app.node.status();
@@ -259,6 +268,16 @@ fn metrics_of(app: &App) -> String {
     out.gauge("boki_calls_running", "Attempts that run.", functions.running as u64);
     out.gauge("boki_calls_queued", "Attempts that wait for a worker.", functions.queued as u64);
     out.gauge("boki_calls_backlog", "Calls on record that wait for their turn.", functions.backlog as u64);
+    let limits = app.functions.limits();
+    for (name, help, kind, value) in LIMIT_METRICS {
+        if !limits.is_empty() {
+            out.head(name, help, kind);
+        }
+        for limit in &limits {
+            // A name has no character that would have to be escaped.
+            out.line(&format!("{name}{{limit=\"{}\"}}", limit.limit.name), value(limit));
+        }
+    }
     out.head("boki_call_duration_seconds", "How long calls took.", "histogram");
     let mut below = 0;
     for (at, count) in functions.latencies.buckets.iter().enumerate() {

@@ -9,6 +9,7 @@ mod books;
 mod calls;
 mod forward;
 mod health;
+mod limits;
 mod logs;
 mod mounts;
 mod pages;
@@ -92,6 +93,7 @@ impl App {
         (name = "log", description = "Records of a book"),
         (name = "books", description = "Named logs"),
         (name = "functions", description = "Calls of functions"),
+        (name = "limits", description = "How many calls run, begin and wait"),
         (name = "operation", description = "How the server is"),
     )
 )]
@@ -116,6 +118,8 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(logs::of_call))
         .routes(routes!(logs::logs))
         .routes(routes!(calls::list))
+        .routes(routes!(limits::list))
+        .routes(routes!(limits::get, limits::set, limits::remove))
         .routes(routes!(mounts::list))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use boki_functions::CallError;
+use boki_functions::{CallError, LimitError};
 use boki_log::error::Retry;
 use boki_log::{LogError, Position};
 use hyper::StatusCode;
@@ -224,6 +224,22 @@ impl Problem {
     }
 
     /// Of a call, made in `book`.
+    /// A limit that was not set or removed.
+    pub(crate) fn of_limit(error: &LimitError) -> Problem {
+        if let LimitError::Log(error) = error {
+            return Problem::of_log(error, "");
+        }
+        let (status, next) = match error {
+            LimitError::NotFound { .. } => (StatusCode::NOT_FOUND, "boki limits ls"),
+            LimitError::Configured { .. } => (StatusCode::CONFLICT, "edit boki.toml, or set another in its place"),
+            LimitError::TooMany { .. } => (StatusCode::CONFLICT, "boki limits rm one that is not needed"),
+            _ => (StatusCode::BAD_REQUEST, "boki limits set --help"),
+        };
+        let mut problem = Problem::new(error.code(), status, error.to_string(), next).retry(error.retry());
+        problem.0.fields.extend(error.details());
+        problem
+    }
+
     pub(crate) fn of_call(error: &CallError, book: &str) -> Problem {
         if let CallError::Log(error) = error {
             return Problem::of_log(error, book);

@@ -6,6 +6,7 @@ mod calls;
 mod client;
 mod error_pages;
 mod lifecycle;
+mod limits;
 mod logs;
 mod operation;
 mod problems;

@@ -94,6 +94,7 @@ async fn the_description_lists_every_route() {
                 .replace("{seq}", "1")
                 .replace("{code}", "BK0201")
                 .replace("{function}", "f")
+                .replace("{name}", "all")
                 .replace("{id}", "0123456789abcdef0123456789abcdef");
             if *method != "delete" {
                 let answer = running.send(&method.to_ascii_uppercase(), &concrete, &[], "").await;
@@ -105,6 +106,7 @@ async fn the_description_lists_every_route() {
     }
     let expected = [
         "DELETE /v1/books/{book}",
+        "DELETE /v1/limits/{name}",
         "GET /",
         "GET /errors/{code}",
         "GET /healthz",
@@ -121,6 +123,8 @@ async fn the_description_lists_every_route() {
         "GET /v1/calls/{id}/logs",
         "GET /v1/calls/{id}/result",
         "GET /v1/functions",
+        "GET /v1/limits",
+        "GET /v1/limits/{name}",
         "GET /v1/logs",
         "GET /v1/mounts",
         "GET /v1/status",
@@ -131,6 +135,7 @@ async fn the_description_lists_every_route() {
         "POST /v1/books/{book}/trim",
         "POST /v1/calls/{id}/cancel",
         "PUT /v1/books/{book}/records/{seq}/aux",
+        "PUT /v1/limits/{name}",
     ];
     assert_eq!(listed, expected.into_iter().map(str::to_owned).collect());
 }

@@ -3,6 +3,7 @@
 mod bench;
 mod client;
 mod demo;
+mod limits;
 mod logs;
 mod server;
 
@@ -15,6 +16,7 @@ pub(crate) use client::{
     ReadArgs, TagsArgs, TailArgs, TrimArgs,
 };
 pub(crate) use demo::DemoArgs;
+pub(crate) use limits::{LimitsCommand, SetLimit};
 pub(crate) use logs::LogsArgs;
 pub(crate) use server::{ConfigCommand, ConfigFile, DEFAULT_FILE, DevArgs, NewArgs, ServerArgs, Time};
 
@@ -74,6 +76,9 @@ pub(crate) enum Command {
     Functions(FunctionsCommand),
     /// Print what functions log and what their workers print.
     Logs(LogsArgs),
+    /// List, set and remove limits on calls.
+    #[command(subcommand)]
+    Limits(LimitsCommand),
     /// Check `boki.toml`, and see what it comes to.
     #[command(subcommand)]
     Config(ConfigCommand),

@@ -104,7 +104,7 @@ impl World {
         for limit in limits {
             limit.check().unwrap();
         }
-        let limits = limits.iter().cloned().map(Arc::new).collect();
+        let limits = limits.iter().cloned().map(|limit| InForce { limit: Arc::new(limit), is_stored: false }).collect();
         self.table.set_limits(limits, self.now, &mut self.flushes);
     }
 
