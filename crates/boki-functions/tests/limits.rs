@@ -156,23 +156,3 @@ async fn a_call_with_the_key_of_its_own_ancestor_is_refused() {
     worker.succeed(&given, "");
     root.await.unwrap().unwrap();
 }
-
-#[tokio::test]
-async fn a_caller_that_takes_all_places_waits_for_a_call_that_was_sent_before() {
-    let engine = Engine::start(config()).await;
-    let mut worker = engine.worker(1, &["f"]).await;
-    let first = engine.spawn(engine.call("f", "first"));
-    let given = worker.given().await;
-    // It waits for the place that `first` holds.
-    let sent = engine.functions.send(engine.keyed("f", "sent", "k")).await.unwrap();
-    Worker::settled(&engine.functions, |functions| functions.status().queued == 1).await;
-    // Now `first` waits for it.
-    let joined = Call { idempotency_key: Some("k".into()), ..child(&engine, &worker, &given, "f") };
-    let joined = engine.spawn(Call { input: "sent".into(), ..joined });
-    let of_sent = worker.given().await;
-    assert_eq!((of_sent.call, &*of_sent.input), (sent.id, "sent"));
-    worker.succeed(&of_sent, "");
-    joined.await.unwrap().unwrap();
-    worker.succeed(&given, "");
-    first.await.unwrap().unwrap();
-}
