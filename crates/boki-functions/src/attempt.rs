@@ -83,25 +83,31 @@ impl Shared {
     /// Dropping the future gives the call up; its worker is told.
     pub(crate) async fn drive(
         self: &Arc<Shared>,
-        invocation: &Arc<Invocation>,
+        mut invocation: Arc<Invocation>,
         plan: Plan,
         mut pump: Option<Pump>,
         turn: Option<&Turn>,
     ) -> Result<CallReply, CallError> {
-        let function = &invocation.function;
+        let function = &Arc::clone(&invocation.function);
         let mut seen = plan.position;
         let mut attempts = 1;
         loop {
-            let attempted = self.attempt(invocation, seen, attempts, &plan, turn).await?;
-            // An input that is gone in part cannot be given to another attempt.
-            let is_gone = invocation.stream.as_ref().is_some_and(|stream| stream.has_begun());
+            let attempted = self.attempt(&invocation, seen, attempts, &plan, turn).await?;
+            // An input that is gone in part cannot be given to another attempt, unless it lies somewhere.
+            let has_begun = invocation.stream.as_ref().is_some_and(|stream| stream.has_begun());
+            let is_gone = has_begun && !turn.is_some_and(Turn::has_input);
             let last = attempts >= plan.max_attempts || is_gone;
             let ended = match attempted {
                 Attempted::Ended(ended) => ended,
                 Attempted::Began { head, mut output, until } => {
                     output.pump = pump.take();
                     output.position = seen;
-                    return self.began(invocation, head, output, until, plan.on_record).await;
+                    let began = self.began(&invocation, head, output, until, turn).await;
+                    match (began, turn) {
+                        // Of an output that goes on record, nobody has seen the beginning.
+                        (Err(CallError::WorkerLost { .. }), Some(_)) if !last => Ended::WorkerLost,
+                        (began, _) => return began,
+                    }
                 }
             };
             match ended {
@@ -129,7 +135,7 @@ impl Shared {
                     if let Some(turn) = turn {
                         turn.waits_again();
                     }
-                    self.pause(invocation, attempts, plan.limit).await?;
+                    self.pause(&invocation, attempts, plan.limit).await?;
                 }
                 Ended::WorkerLost if is_gone => {
                     return Err(CallError::InputGone { function: Arc::clone(function) });
@@ -147,35 +153,49 @@ impl Shared {
             }
             attempts += 1;
             count(&self.counters.retries);
+            if let Some(turn) = turn.filter(|turn| has_begun && turn.has_input()) {
+                (invocation, pump) = turn.renew(&invocation).await?;
+            }
         }
     }
 
-    /// An attempt's output has begun: there will be no other attempt.
+    /// An attempt's output has begun: if somebody gets it as it comes, there will be no other attempt.
     async fn began(
         &self,
         invocation: &Invocation,
         mut head: Box<OutputHead>,
         mut output: Box<Output>,
         until: Option<Instant>,
-        on_record: bool,
+        turn: Option<&Turn>,
     ) -> Result<CallReply, CallError> {
         let (id, attempts, mut position) = (invocation.id, output.attempts, output.position);
         let content_type = std::mem::take(&mut head.content_type).into();
         let output = match until {
             None => Body::Stream(BodyStream::new(output)),
-            Some(until) => match timeout_at(until, gather(&mut *output, 0, self.config.payload_bytes)).await {
-                Ok(gathered) => {
-                    position = output.position;
-                    Body::Whole(gathered.map_err(|error| error.of("output"))?)
+            Some(until) => {
+                let taken = async {
+                    match turn {
+                        Some(turn) => turn.take_output(invocation, &mut output).await,
+                        None => {
+                            let gathered = gather(&mut *output, 0, self.config.payload_bytes).await;
+                            gathered.map_err(|error| error.of("output"))
+                        }
+                    }
+                };
+                match timeout_at(until, taken).await {
+                    Ok(taken) => {
+                        position = output.position;
+                        Body::Whole(taken?)
+                    }
+                    Err(_) => {
+                        let function = Arc::clone(&invocation.function);
+                        return Err(CallError::DeadlineExceeded { function, id });
+                    }
                 }
-                Err(_) => {
-                    let function = Arc::clone(&invocation.function);
-                    return Err(CallError::DeadlineExceeded { function, id });
-                }
-            },
+            }
         };
         // What is on record has no head: whoever asks for the result later gets the same as who asks first.
-        let head = (!on_record).then_some(head);
+        let head = turn.is_none().then_some(head);
         Ok(CallReply { id, output, content_type, head, position, attempts })
     }
 

@@ -109,15 +109,6 @@ impl<B> Call<B> {
     }
 }
 
-impl Call {
-    /// The same with its whole input, of at most `limit` bytes.
-    pub(crate) async fn whole(self, limit: usize) -> Result<Call<Bytes>, CallError> {
-        let (call, input) = self.with_input(Bytes::new());
-        let input = input.gather(limit).await.map_err(|error| error.of("input"))?;
-        Ok(Call { input, ..call })
-    }
-}
-
 /// Longest idempotency key, in bytes.
 const MAX_KEY_BYTES: usize = 1024;
 
@@ -139,22 +130,23 @@ pub struct CallReply<B = Body> {
     pub attempts: u32,
 }
 
+impl<B> CallReply<B> {
+    /// The same result with another output.
+    pub(crate) fn with_output<C>(self, output: C) -> (CallReply<C>, B) {
+        let CallReply { id, output: old, content_type, head, position, attempts } = self;
+        (CallReply { id, output, content_type, head, position, attempts }, old)
+    }
+}
+
 impl CallReply {
     /// The same with its whole output, of at most `limit` bytes.
     ///
     /// # Errors
     /// Whatever ended the output before it was complete.
     pub async fn whole(self, limit: usize) -> Result<CallReply<Bytes>, CallError> {
-        let CallReply { id, output, content_type, head, position, attempts } = self;
+        let (reply, output) = self.with_output(Bytes::new());
         let output = output.gather(limit).await.map_err(|error| error.of("output"))?;
-        Ok(CallReply { id, output, content_type, head, position, attempts })
-    }
-}
-
-impl From<CallReply<Bytes>> for CallReply {
-    fn from(reply: CallReply<Bytes>) -> CallReply {
-        let CallReply { id, output, content_type, head, position, attempts } = reply;
-        CallReply { id, output: output.into(), content_type, head, position, attempts }
+        Ok(CallReply { output, ..reply })
     }
 }
 
@@ -176,8 +168,8 @@ pub struct CallStatus {
     pub function: Arc<str>,
     /// Microseconds since 1970.
     pub accepted_us: u64,
-    /// Its result, once there is one.
-    pub result: Option<Result<CallReply<Bytes>, CallError>>,
+    /// Whether it returned something, once it has ended.
+    pub result: Option<Result<(), CallError>>,
 }
 
 /// A function as the engine knows it.

@@ -13,8 +13,12 @@ pub struct FunctionsConfig {
     pub backlog_calls: usize,
     /// Most bytes of input of all calls that wait.
     pub queue_bytes: usize,
-    /// Largest input and output, in bytes.
+    /// Largest input and output of a call that is given to a function, or taken from it, as a whole, in bytes.
     pub payload_bytes: usize,
+    /// Inputs and outputs of calls on record that have more bytes lie beside the log.
+    pub inline_bytes: usize,
+    /// Largest of those, in bytes.
+    pub blob_bytes: u64,
     /// How long a call may take, where neither caller nor function says.
     pub timeout: Duration,
     /// How often a call is tried at most, where the function does not say.
@@ -53,6 +57,8 @@ impl Default for FunctionsConfig {
             backlog_calls: 10_000_000,
             queue_bytes: 256 << 20,
             payload_bytes: 8 << 20,
+            inline_bytes: 64 << 10,
+            blob_bytes: 1 << 30,
             timeout: Duration::from_secs(60),
             max_attempts: 3,
             retry_pause: Duration::from_millis(100),

@@ -137,6 +137,22 @@ pub enum CallError {
         /// Which function.
         function: Arc<str>,
     },
+    /// A large payload that was stored beside the log is not what it was.
+    #[error("the {what} of the call is damaged on disk: {reason}")]
+    PayloadDamaged {
+        /// What: "input" or "output".
+        what: &'static str,
+        /// What is wrong with it.
+        reason: Arc<str>,
+    },
+    /// A large payload cannot be written to the disk or read from it.
+    #[error("the {what} of the call cannot be stored or read: {reason}")]
+    PayloadUnavailable {
+        /// What: "input" or "output".
+        what: &'static str,
+        /// The system's words.
+        reason: Arc<str>,
+    },
     /// There is no record of such a call (any more) in the book.
     #[error("there is no call {id} on record in this book")]
     CallNotFound {
@@ -167,7 +183,7 @@ impl CallError {
     /// Every code of this type, each with a page in `docs/errors/`.
     pub const CODES: &[&str] = &[
         "BK0401", "BK0402", "BK0403", "BK0404", "BK0405", "BK0406", "BK0407", "BK0408", "BK0409", "BK0410", "BK0411",
-        "BK0412", "BK0413", "BK0414", "BK0415", "BK0420", "BK0421", "BK0422", "BK0430",
+        "BK0412", "BK0413", "BK0414", "BK0415", "BK0417", "BK0418", "BK0420", "BK0421", "BK0422", "BK0430",
     ];
 
     /// The stable code, as in `docs/errors/`.
@@ -186,6 +202,8 @@ impl CallError {
             CallError::ShuttingDown => "BK0410",
             CallError::InvalidCall { .. } => "BK0411",
             CallError::InvalidWorker { .. } => "BK0412",
+            CallError::PayloadDamaged { .. } => "BK0417",
+            CallError::PayloadUnavailable { .. } => "BK0418",
             CallError::LimitReached { .. } => "BK0413",
             CallError::NestedTooDeep { .. } => "BK0414",
             CallError::WaitsForItself { .. } => "BK0415",
@@ -206,6 +224,7 @@ impl CallError {
             | CallError::Overloaded { .. }
             | CallError::ShuttingDown => Retry::Later,
             CallError::FunctionFailed { retryable: true, .. } | CallError::LimitReached { .. } => Retry::Later,
+            CallError::PayloadUnavailable { .. } => Retry::Later,
             CallError::WorkerLost { .. }
             | CallError::DeadlineExceeded { .. }
             | CallError::BodyCutShort { .. }
@@ -260,6 +279,9 @@ impl CallError {
                 json!({ "actual": actual, "limit": limit, "what": what })
             }
             CallError::BodyCutShort { what } => json!({ "what": what }),
+            CallError::PayloadDamaged { what, reason } | CallError::PayloadUnavailable { what, reason } => {
+                json!({ "reason": &**reason, "what": what })
+            }
             CallError::InvalidCall { reason } | CallError::InvalidWorker { reason } => json!({ "reason": reason }),
             CallError::ShuttingDown => json!({}),
             CallError::Log(error) => return details_of(error),

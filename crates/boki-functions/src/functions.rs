@@ -121,17 +121,12 @@ impl Functions {
     async fn run(&self, call: Call, whole: bool) -> Result<CallReply, CallError> {
         let started = Instant::now();
         let result = if call.idempotency_key.is_some() {
-            Box::pin(self.call_on_record(call)).await
+            Box::pin(self.0.call_on_record(call)).await
         } else {
             self.0.call_once(call, started, whole).await
         };
         self.0.counters.call_ended(started.elapsed(), result.is_err());
         result
-    }
-
-    async fn call_on_record(&self, call: Call) -> Result<CallReply, CallError> {
-        let call = call.whole(self.0.config.payload_bytes).await?;
-        self.0.call_on_record(call).await.map(CallReply::from)
     }
 
     /// As [`Functions::call`], with the whole output, which has to come within the call's time.
@@ -153,11 +148,7 @@ impl Functions {
     /// # Errors
     /// [`CallError`]: the call is not on record (for [`CallError::Log`], it may be).
     pub async fn send(&self, call: Call) -> Result<Sent, CallError> {
-        Box::pin(async {
-            let call = call.whole(self.0.config.payload_bytes).await?;
-            self.0.send(call).await
-        })
-        .await
+        Box::pin(self.0.send(call)).await
     }
 
     /// The result of a call that is on record; waits up to `wait` for it. `None`: there is none yet.
@@ -173,7 +164,7 @@ impl Functions {
         id: CallId,
         wait: Option<Duration>,
     ) -> Result<Option<CallReply>, CallError> {
-        Ok(Box::pin(self.0.result(book, id, wait)).await?.map(CallReply::from))
+        Box::pin(self.0.result(book, id, wait)).await
     }
 
     /// As [`Functions::result`], with the whole output.
@@ -206,7 +197,7 @@ impl Functions {
     /// # Errors
     /// [`CallError::CallNotFound`], and what the log says.
     pub async fn cancel(&self, book: BookId, id: CallId) -> Result<Option<CallReply>, CallError> {
-        Ok(Box::pin(self.0.cancel(book, id)).await?.map(CallReply::from))
+        Box::pin(self.0.cancel(book, id)).await
     }
 
     /// Puts the limits into force that were set, resumes the calls that are on record without a result, in every book,
@@ -485,7 +476,7 @@ impl Shared {
             on_record: false,
             whole,
         };
-        self.drive(&invocation, plan, pump, None).await
+        self.drive(invocation, plan, pump, None).await
     }
 
     /// An input that comes piece by piece, as the function takes it: as it is, or as a whole.
@@ -561,6 +552,11 @@ impl Shared {
                 shared.perform(flushes, None);
             }
         });
+    }
+
+    /// Changes whenever a worker has connected or is gone.
+    pub(crate) fn subscribe_workers(&self) -> watch::Receiver<u64> {
+        self.worker_changes.subscribe()
     }
 
     /// A worker has connected, or is gone.

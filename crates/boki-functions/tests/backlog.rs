@@ -30,9 +30,9 @@ async fn send(engine: &Engine, first: usize, count: usize) -> Vec<CallId> {
 /// Lets a worker that takes 20 calls at once run those from `next` on, up to `end`.
 async fn consume(engine: &Engine, worker: &mut Worker, ids: &[CallId], next: usize, end: usize) {
     let mut held = Vec::new();
-    for next in next..end {
+    for (next, id) in ids.iter().enumerate().take(end).skip(next) {
         let given = worker.given().await;
-        assert_eq!((given.input.parse(), given.call), (Ok(next), ids[next]));
+        assert_eq!((given.input.parse(), given.call), (Ok(next), *id));
         held.push(given);
         if held.len() == 20 || next + 1 == end {
             held.drain(..).for_each(|given| worker.succeed(&given, ""));

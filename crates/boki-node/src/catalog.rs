@@ -102,6 +102,9 @@ impl Node {
             Err(error) => return Err(error),
         }
         self.append(library(BatchBuilder::trim(BookId::CATALOG, Some(tag_of(name)?), Seq(book.id.0 + 1))?)).await?;
+        if let Err(error) = self.blobs().remove_of(book.id).await {
+            tracing::warn!(book = name, %error, "what lay beside the log of a removed book could not be removed");
+        }
         Ok(())
     }
 }

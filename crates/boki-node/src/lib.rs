@@ -7,6 +7,7 @@
 //!
 //! This crate knows no HTTP and no functions.
 
+mod blobs;
 mod catalog;
 mod clock;
 mod config;
@@ -17,6 +18,8 @@ mod reclaim;
 mod reply;
 mod status;
 
+pub use blobs::{BlobSink, BlobSource, Blobs};
+pub use boki_disk::{BlobError, BlobName};
 pub use boki_log::engine::OpId;
 pub use catalog::Book;
 pub use clock::Clock;

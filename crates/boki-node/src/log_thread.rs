@@ -6,12 +6,13 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 
 use boki_disk::vfs::RealVfs;
-use boki_disk::{DataDir, Frame, Journal, JournalConfig, Location, WriteError};
+use boki_disk::{BlobStore, DataDir, Frame, Journal, JournalConfig, Location, WriteError};
 use boki_log::machine::{Machine, MachineConfig, WriteFrame};
 use boki_log::storage::FramePlace;
 use boki_log::{NodeId, Term};
 use parking_lot::MutexGuard;
 
+use crate::blobs::Blobs;
 use crate::config::{Durability, NodeConfig, OpenError};
 use crate::node::{Shared, Sleep, State};
 use crate::reclaim::{self, CHECKPOINT};
@@ -27,6 +28,7 @@ pub(crate) struct Opened {
     pub(crate) journal: Journal<RealVfs>,
     pub(crate) directory: DataDir,
     pub(crate) checkpoint_bytes: u64,
+    pub(crate) blobs: Blobs,
 }
 
 /// Opens the data directory and reads back what is in it.
@@ -63,7 +65,9 @@ pub(crate) fn open(config: &NodeConfig) -> Result<Opened, OpenError> {
         tracing::info!(?torn, "the remains of an interrupted write were cut off; nothing acknowledged was in it");
     }
     machine.start(config.clock.now_us()).map_err(OpenError::Checkpoint)?;
-    Ok(Opened { machine, journal, directory, checkpoint_bytes })
+    let store = BlobStore::open(directory.vfs(), directory.meta().id, config.durability == Durability::Fsync)?;
+    let blobs = Blobs::new(store, directory.meta().term);
+    Ok(Opened { machine, journal, directory, checkpoint_bytes, blobs })
 }
 
 /// Starts the log thread.

@@ -19,6 +19,7 @@ use boki_log::{BookId, Limits, LogError, Position, Seq};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
+use crate::blobs::Blobs;
 use crate::clock::Clock;
 use crate::config::{NodeConfig, OpenError};
 use crate::entries::{MAX_ENTRIES, PREFIX};
@@ -39,6 +40,7 @@ pub struct Node {
 pub(crate) struct Shared {
     pub(crate) config: NodeConfig,
     pub(crate) reader: JournalReader<RealVfs>,
+    pub(crate) blobs: Blobs,
     pub(crate) state: Mutex<State>,
     /// Wakes the log thread.
     pub(crate) wake: Condvar,
@@ -105,6 +107,7 @@ impl Node {
         let opened = log_thread::open(&config)?;
         let shared = Arc::new(Shared {
             reader: opened.journal.reader(),
+            blobs: opened.blobs,
             state: Mutex::new(State {
                 machine: opened.machine,
                 asked: HashMap::new(),
@@ -223,6 +226,12 @@ impl Node {
         let result = (&mut asking.receiver).await;
         asking.id = None;
         result.unwrap_or(Err(LogError::ShuttingDown))
+    }
+
+    /// What is too large for records, beside the log.
+    #[must_use]
+    pub fn blobs(&self) -> &Blobs {
+        &self.shared.blobs
     }
 
     /// What is refused at the door.

@@ -319,10 +319,15 @@ fn functions_config(config: &Config, clock: &Clock) -> FunctionsConfig {
     let defaults = FunctionsConfig::default();
     // A process that ends does so in real time: a pause in a time that stands still would have no end.
     let restart_pause = if clock.is_virtual() { Duration::ZERO } else { defaults.restart_pause };
+    // Besides its input, the record of a call holds names and keys.
+    let inline_bytes = config.calls.inline.bytes().min(config.limits.record.bytes().saturating_sub(4 << 10));
     FunctionsConfig {
         restart_pause,
         queue_calls: config.functions.queue as usize,
+        backlog_calls: usize::try_from(config.calls.backlog).unwrap_or(usize::MAX),
         payload_bytes: config.limits.record.bytes(),
+        inline_bytes,
+        blob_bytes: config.calls.blob.0,
         timeout: config.functions.timeout.0,
         max_attempts: config.functions.attempts,
         retention: config.functions.retention.0,

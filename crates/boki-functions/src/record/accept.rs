@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
 use boki_log::batch::{BatchBuilder, Condition, ReservedTags};
+use boki_log::error::Retry;
 use boki_log::op::{Ack, Append, Appended, Op, Reply};
 use boki_log::{BookId, LogError, Position, Seq};
 use boki_node::ReplySink;
@@ -20,8 +21,9 @@ use tokio::time::Instant;
 use super::backlog::LaneName;
 use super::entry::{self, Accepted};
 use super::open::Ticket;
+use super::payload::{NewBlob, Payload};
 use super::store::{CallRecord, OnRecord};
-use super::turn::{Turn, TurnOf};
+use super::turn::{Input, Turn, TurnOf};
 use super::watch::Watch;
 use crate::call::Call;
 use crate::counters::count;
@@ -59,6 +61,8 @@ struct Pending {
     lane: LaneName,
     book_name: Arc<str>,
     accepted: Accepted,
+    /// Of its input.
+    blob: Option<NewBlob>,
     ticket: Ticket,
     caller: oneshot::Sender<Result<Position, LogError>>,
 }
@@ -111,12 +115,14 @@ impl ReplySink for Appends {
 }
 
 impl Shared {
-    /// Puts a call on record, to be run on that level, or finds that it is. `watch`: follows it, if it has a key.
+    /// Puts a call on record, to be run on that level, or finds that it is. `blob`: of its input, if that is large. `watch`:
+    /// follows it, if it has a key.
     pub(super) async fn accept(
         &self,
         id: CallId,
         level: u8,
-        call: Call<Bytes>,
+        call: Call<Payload>,
+        blob: Option<NewBlob>,
         watch: Option<&mut Watch<'_>>,
     ) -> Result<Acceptance, CallError> {
         let book = call.book;
@@ -144,7 +150,7 @@ impl Shared {
             .build()?;
         let ticket = self.records.open.lock().begin(book, self.config.backlog_calls)?;
         let (caller, answer) = oneshot::channel();
-        let corr = self.records.appends.add(Pending { id, lane, book_name, accepted, ticket, caller });
+        let corr = self.records.appends.add(Pending { id, lane, book_name, accepted, blob, ticket, caller });
         if let Some(accepting) = accepting {
             accepting.hand_on();
         }
@@ -158,11 +164,11 @@ impl Shared {
     }
 
     /// What is on record of a call with a key, if it is the same call.
-    async fn accepted_before(&self, book: BookId, id: CallId, call: Call<Bytes>) -> Result<Acceptance, CallError> {
+    async fn accepted_before(&self, book: BookId, id: CallId, call: Call<Payload>) -> Result<Acceptance, CallError> {
         // If there is nothing, its retention ended just now. To begin anew here would be right, but never twice in one
         // request.
         let record = self.find(book, id).await?.ok_or(CallError::CallNotFound { id })?;
-        if record.accepted.as_ref().is_some_and(|on_record| on_record.accepted.input != call.input) {
+        if record.accepted.as_ref().is_some_and(|on_record| !on_record.accepted.input.is_same(&call.input)) {
             let key = call.idempotency_key.unwrap_or_else(|| "".into());
             return Err(CallError::KeyReused { function: call.function, key });
         }
@@ -188,20 +194,28 @@ impl Shared {
 
     /// A call is on record.
     fn take_up(shared: &Arc<Shared>, pending: Pending, appended: Appended) {
-        let Pending { id, lane, book_name, accepted, ticket, caller } = pending;
+        let Pending { id, lane, book_name, accepted, blob, ticket, caller } = pending;
+        if let Some(blob) = blob {
+            blob.keep();
+        }
         count(&shared.counters.recorded);
         let seq = appended.seq.unwrap_or_default();
-        let bytes = accepted.input.len();
+        let input = match &accepted.input {
+            Payload::Inline(input) => Some(input.clone()),
+            Payload::Blob(_) => None,
+        };
+        let bytes = input.as_ref().map(Bytes::len);
         let turn = shared.records.open.lock().accepted(ticket, &lane, seq, bytes);
         shared.records.watched.accepted(lane.book, id);
         let _ = caller.send(Ok(appended.position));
-        let Some((key, ticket)) = turn else { return };
-        let turn = Turn::new(shared, key, bytes);
+        let (Some((key, ticket)), Some(input)) = (turn, input) else { return Shared::fetch(shared) };
+        let turn = Turn::new(shared, key, input.len());
         let on_record = OnRecord { seq, time_us: shared.node.now_us(), accepted };
         match shared.records.watched.begin(lane.book, id) {
             Some(cancelled) => {
                 let position = appended.position;
-                let call = TurnOf { book: lane.book, book_name, id, on_record, position, ticket, turn, cancelled };
+                let (book, input) = (lane.book, Ok(Input::Whole(input)));
+                let call = TurnOf { book, book_name, id, on_record, input, position, ticket, turn, cancelled };
                 Shared::start(shared, call);
             }
             // An append of ours is answered once, and nobody else knew of the call.
@@ -212,6 +226,12 @@ impl Shared {
     /// A call is not on record, or was before.
     fn turn_away(self: &Arc<Shared>, pending: Pending, error: LogError) {
         let book = pending.lane.book;
+        if error.retry() == Retry::WithSameId
+            && let Some(blob) = pending.blob
+        {
+            // It may be on record.
+            blob.keep();
+        }
         match &error {
             LogError::ConditionFailed { .. } => self.records.watched.accepted(book, pending.id),
             error => self.records.watched.refused(book, pending.id, error.clone().into()),

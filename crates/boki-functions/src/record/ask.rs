@@ -9,8 +9,12 @@ use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
 
 use super::accept::Acceptance;
+use super::entry::CallEnd;
+use super::payload::Part;
+use super::run::Ending;
 use super::store::OnRecord;
 use super::watch::Watch;
+use crate::body::Body;
 use crate::call::{Call, CallReply, CallStatus, Sent};
 use crate::error::CallError;
 use crate::functions::Shared;
@@ -18,7 +22,7 @@ use crate::ids;
 
 impl Shared {
     /// A call with an idempotency key, to its result.
-    pub(crate) async fn call_on_record(&self, mut call: Call<Bytes>) -> Result<CallReply<Bytes>, CallError> {
+    pub(crate) async fn call_on_record(&self, mut call: Call) -> Result<CallReply, CallError> {
         let id = self.id_of(&call)?;
         let now = Instant::now();
         let (level, until) = {
@@ -34,12 +38,14 @@ impl Shared {
         let (book, function, position) = (call.book, Arc::clone(&call.function), call.position);
         let result = async {
             let mut watch = self.watch(book, id)?;
-            match self.accept(id, level, call, Some(&mut watch)).await? {
+            let (call, blob) = self.store_input(id, call).await?;
+            let end = match self.accept(id, level, call, blob, Some(&mut watch)).await? {
                 Acceptance::Found(record) if record.ended.is_some() => {
                     record.ended.unwrap_or(Err(CallError::ShuttingDown))
                 }
                 Acceptance::Found(_) | Acceptance::New(_) => watch.result().await,
-            }
+            };
+            self.opened(book, end).await
         };
         match timeout_at(until, result).await {
             Ok(result) => result.map(|reply| CallReply { position: reply.position.max(position), ..reply }),
@@ -48,15 +54,18 @@ impl Shared {
     }
 
     /// Puts a call on record. Nobody waits for it, whoever sends it: it is on the level of a call that comes from outside.
-    pub(crate) async fn send(&self, call: Call<Bytes>) -> Result<Sent, CallError> {
+    pub(crate) async fn send(&self, call: Call) -> Result<Sent, CallError> {
         let (id, caller) = (self.id_of(&call)?, call.position);
-        let accepted = if call.idempotency_key.is_some() {
-            let mut watch = self.watch(call.book, id)?;
-            self.accept(id, 0, call, Some(&mut watch)).await?
-        } else if self.closing.is_cancelled() {
+        if self.closing.is_cancelled() {
             return Err(CallError::ShuttingDown);
+        }
+        let book = call.book;
+        let (call, blob) = self.store_input(id, call).await?;
+        let accepted = if call.idempotency_key.is_some() {
+            let mut watch = self.watch(book, id)?;
+            self.accept(id, 0, call, blob, Some(&mut watch)).await?
         } else {
-            self.accept(id, 0, call, None).await?
+            self.accept(id, 0, call, blob, None).await?
         };
         let position = match accepted {
             Acceptance::New(position) => position,
@@ -71,14 +80,14 @@ impl Shared {
         book: BookId,
         id: CallId,
         wait: Option<Duration>,
-    ) -> Result<Option<CallReply<Bytes>>, CallError> {
+    ) -> Result<Option<CallReply>, CallError> {
         let until = Instant::now() + wait.unwrap_or_default();
         let watch = self.watch(book, id)?;
         let mut due = None;
         if !self.records.watched.is_running(book, id) {
             let record = self.find(book, id).await?.ok_or(CallError::CallNotFound { id })?;
             match (record.ended, record.accepted) {
-                (Some(result), _) => return result.map(Some),
+                (Some(end), _) => return self.opened(book, end).await.map(Some),
                 (None, Some(on_record)) => due = self.due(&on_record).map(|due| (due, on_record)),
                 (None, None) => return Err(CallError::CallNotFound { id }),
             }
@@ -87,12 +96,12 @@ impl Shared {
         tokio::pin!(result);
         if let Some((due, on_record)) = due.filter(|(due, _)| *due <= until) {
             match timeout_at(due, &mut result).await {
-                Ok(result) => return result.map(Some),
+                Ok(end) => return self.opened(book, end).await.map(Some),
                 Err(_) => self.end_overdue(book, id, on_record).await?,
             }
         }
         match timeout_at(until, result).await {
-            Ok(result) => result.map(Some),
+            Ok(end) => self.opened(book, end).await.map(Some),
             Err(_) => Ok(None),
         }
     }
@@ -100,8 +109,9 @@ impl Shared {
     /// The time of a call is over. Is its turn still to come, it ends here and now.
     async fn end_overdue(&self, book: BookId, id: CallId, on_record: OnRecord) -> Result<(), CallError> {
         if !self.records.watched.is_running(book, id) {
+            let ending = ending(book, id, &on_record);
             let overdue = Err(CallError::DeadlineExceeded { function: on_record.accepted.function, id });
-            let ended = self.record_end(book, id, on_record.seq, overdue).await?;
+            let ended = self.record_end(ending, overdue).await?;
             self.records.watched.stop(book, id, ended);
         }
         Ok(())
@@ -113,27 +123,34 @@ impl Shared {
             Some(on_record) => (on_record.accepted.function, on_record.time_us),
             None => ("".into(), 0),
         };
-        Ok(CallStatus { id, function, accepted_us, result: record.ended })
+        Ok(CallStatus { id, function, accepted_us, result: record.ended.map(|end| end.map(|_| ())) })
     }
 
     /// Ends a call on record, if it has not ended.
-    pub(crate) async fn cancel(&self, book: BookId, id: CallId) -> Result<Option<CallReply<Bytes>>, CallError> {
+    pub(crate) async fn cancel(&self, book: BookId, id: CallId) -> Result<Option<CallReply>, CallError> {
         let record = self.find(book, id).await?.ok_or(CallError::CallNotFound { id })?;
         let on_record = match (record.ended, record.accepted) {
-            (Some(result), _) => return result.map(Some),
+            (Some(end), _) => return self.opened(book, end).await.map(Some),
             (None, Some(on_record)) => on_record,
             (None, None) => return Err(CallError::CallNotFound { id }),
         };
         let cancelled = Err(CallError::Cancelled { id });
-        match self.record_end(book, id, on_record.seq, cancelled).await? {
+        match self.record_end(ending(book, id, &on_record), cancelled).await? {
             Err(CallError::Cancelled { .. }) => {}
-            result => return result.map(Some),
+            end => return self.opened(book, end).await.map(Some),
         }
         self.records.watched.stop(book, id, Err(CallError::Cancelled { id }));
         Ok(None)
     }
 
-    fn id_of(&self, call: &Call<Bytes>) -> Result<CallId, CallError> {
+    /// How a call ended, with its output to be read.
+    async fn opened(&self, book: BookId, end: CallEnd) -> Result<CallReply, CallError> {
+        let (reply, output) = end?.with_output(Body::Whole(Bytes::new()));
+        let output = self.open((book, reply.id), Part::Output, output).await?;
+        Ok(CallReply { output, ..reply })
+    }
+
+    fn id_of(&self, call: &Call) -> Result<CallId, CallError> {
         call.check()?;
         Ok(match &call.idempotency_key {
             Some(key) => ids::of_key(&call.function, key),
@@ -149,4 +166,8 @@ impl Shared {
         }
         Ok(watch)
     }
+}
+
+fn ending(book: BookId, id: CallId, on_record: &OnRecord) -> Ending {
+    Ending { book, id, accepted: on_record.seq, input: on_record.accepted.input.blob().copied() }
 }

@@ -15,16 +15,18 @@
 //! | 20 | function, content type | names |
 //! | | limit key | name; empty = none |
 //! | | key | text; empty = none |
-//! | | input | rest |
+//! | | input is | u8: 0 here, 1 a blob |
+//! | | input | rest, or of the blob: version u64, length u64, digest 16 bytes |
 //!
 //! | | ended | |
 //! |---|---|---|
 //! | 0 | version, kind | u8 = 2, u8 = 2 |
-//! | 2 | how | u8: 0 returned, 1 failed, 2 failed and may be tried again, 3 worker lost, 4 too late, 5 cancelled, 6 output too large |
+//! | 2 | how | u8: 0 returned, 1 failed, 2 failed and may be tried again, 3 worker lost, 4 too late, 5 cancelled, 6 output too large, 7 input too large, 8 input damaged, 9 returned a blob |
 //! | 3 | attempts | u32 |
 //! | 7 | position | u64: the call's at its end |
-//! | 15 | content type (0), the function's own code (1, 2), else empty | name |
-//! | | output (0), message (1, 2), actual and limit as u64 (6), else empty | rest |
+//! | 15 | blobs | u8, how many the call has left, and then each: part u8, version u64 |
+//! | | content type (0, 9), the function's own code (1, 2), else empty | name |
+//! | | output (0), message (1, 2, 8), actual and limit as u64 (6, 7), length of the blob as u64 (9), else empty | rest |
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,12 +37,16 @@ use boki_wire::worker::CallId;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::backlog::LaneName;
+use super::payload::{BlobRef, Part, Payload};
 use crate::call::{Call, CallReply};
 use crate::error::CallError;
 
 const VERSION: u8 = 2;
 const ACCEPTED: u8 = 1;
 const ENDED: u8 = 2;
+
+const INLINE: u8 = 0;
+const BLOB: u8 = 1;
 
 const CALL_PREFIX: &str = "~call/";
 
@@ -77,11 +83,11 @@ pub(super) struct Accepted {
     pub(super) content_type: Arc<str>,
     pub(super) limit_key: Option<Arc<str>>,
     pub(super) key: Option<Arc<str>>,
-    pub(super) input: Bytes,
+    pub(super) input: Payload,
 }
 
 impl Accepted {
-    pub(super) fn of(call: &Call<Bytes>, level: u8) -> Accepted {
+    pub(super) fn of(call: &Call<Payload>, level: u8) -> Accepted {
         Accepted {
             position: call.position,
             deadline_ms: call.deadline.map_or(0, |deadline| millis(deadline).max(1)),
@@ -107,7 +113,7 @@ impl Accepted {
     }
 
     pub(super) fn encode(&self) -> Bytes {
-        let mut out = BytesMut::with_capacity(64 + self.function.len() + self.input.len());
+        let mut out = BytesMut::with_capacity(128 + self.function.len() + self.input.bytes());
         out.put_u8(VERSION);
         out.put_u8(ACCEPTED);
         out.put_u64_le(self.position.0.0);
@@ -118,7 +124,18 @@ impl Accepted {
         out.put_short_str(&self.content_type);
         out.put_short_str(self.limit_key.as_deref().unwrap_or_default());
         out.put_long_bytes(self.key.as_deref().unwrap_or_default().as_bytes());
-        out.put_slice(&self.input);
+        match &self.input {
+            Payload::Inline(input) => {
+                out.put_u8(INLINE);
+                out.put_slice(input);
+            }
+            Payload::Blob(blob) => {
+                out.put_u8(BLOB);
+                out.put_u64_le(blob.version);
+                out.put_u64_le(blob.len);
+                out.put_slice(&blob.digest);
+            }
+        }
         out.freeze()
     }
 
@@ -133,39 +150,86 @@ impl Accepted {
             content_type: reader.short_str()?.into(),
             limit_key: Some(reader.short_str()?).filter(|key| !key.is_empty()).map(Arc::from),
             key: Some(reader.long_str()?).filter(|key| !key.is_empty()).map(Arc::from),
-            input: reader.rest(),
+            input: match reader.u8()? {
+                INLINE => Payload::Inline(reader.rest()),
+                BLOB => {
+                    let (version, len, digest) = (reader.u64()?, reader.u64()?, reader.array()?);
+                    Payload::Blob(BlobRef { version, len, digest })
+                }
+                _ => {
+                    return Err(LogError::Malformed { reason: "the record of a call has an input of an unknown kind" });
+                }
+            },
         })
     }
 }
 
-/// Encodes how a call ended; `None` if that is no result: the call is to be run again.
-pub(super) fn encode_ended(result: &Result<CallReply<Bytes>, CallError>) -> Option<Bytes> {
-    let (how, attempts, position, name, rest) = match result {
-        Ok(reply) => (0, reply.attempts, reply.position, &*reply.content_type, reply.output.clone()),
+/// How a call on record ended.
+pub(super) type CallEnd = Result<CallReply<Payload>, CallError>;
+
+/// Encodes how a call ended whose input is in this blob; `None` if that is no result: the call is to be run again.
+pub(super) fn encode_ended(end: &CallEnd, input: Option<&BlobRef>) -> Option<Bytes> {
+    let numbers = |numbers: &[u64]| numbers.iter().flat_map(|number| number.to_le_bytes()).collect::<Bytes>();
+    let text = |text: &str| Bytes::copy_from_slice(text.as_bytes());
+    let mut output = None;
+    let (how, attempts, position, name, rest) = match end {
+        Ok(reply) => {
+            output = reply.output.blob();
+            let (how, rest) = match &reply.output {
+                Payload::Inline(output) => (0, output.clone()),
+                Payload::Blob(blob) => (9, numbers(&[blob.len])),
+            };
+            (how, reply.attempts, reply.position, &*reply.content_type, rest)
+        }
         Err(CallError::FunctionFailed { code, message, retryable, position, attempts, .. }) => {
-            let how = if *retryable { 2 } else { 1 };
-            (how, *attempts, *position, &**code, Bytes::copy_from_slice(message.as_bytes()))
+            (if *retryable { 2 } else { 1 }, *attempts, *position, &**code, text(message))
         }
         Err(CallError::WorkerLost { attempts, .. }) => (3, *attempts, Position::START, "", Bytes::new()),
         Err(CallError::DeadlineExceeded { .. }) => (4, 0, Position::START, "", Bytes::new()),
         Err(CallError::Cancelled { .. }) => (5, 0, Position::START, "", Bytes::new()),
-        Err(CallError::PayloadTooLarge { actual, limit, .. }) => {
-            let mut sizes = BytesMut::with_capacity(16);
-            sizes.put_u64_le(*actual);
-            sizes.put_u64_le(*limit);
-            (6, 0, Position::START, "", sizes.freeze())
+        Err(CallError::PayloadTooLarge { what, actual, limit }) => {
+            (if *what == "input" { 7 } else { 6 }, 0, Position::START, "", numbers(&[*actual, *limit]))
         }
+        Err(CallError::PayloadDamaged { what: "input", reason }) => (8, 0, Position::START, "", text(reason)),
         Err(_) => return None,
     };
-    let mut out = BytesMut::with_capacity(16 + name.len() + rest.len());
+    let mut out = BytesMut::with_capacity(64 + name.len() + rest.len());
     out.put_u8(VERSION);
     out.put_u8(ENDED);
     out.put_u8(how);
     out.put_u32_le(attempts);
     out.put_u64_le(position.0.0);
+    let blobs = [(Part::Input, input), (Part::Output, output)];
+    out.put_u8(blobs.iter().filter(|(_, blob)| blob.is_some()).count() as u8);
+    for (part, blob) in blobs {
+        if let Some(blob) = blob {
+            out.put_u8(part.number());
+            out.put_u64_le(blob.version);
+        }
+    }
     out.put_short_str(name);
     out.put_slice(&rest);
     Some(out.freeze())
+}
+
+/// The blobs that a call has left, and the reader behind them.
+fn blobs_of<'a>(reader: &mut Reader<'a>) -> Result<Vec<(Part, u64)>, LogError> {
+    let mut blobs = Vec::new();
+    for _ in 0..reader.u8()? {
+        let part = Part::of(reader.u8()?);
+        let part = part.ok_or(LogError::Malformed { reason: "the record of a call names an unknown part of it" })?;
+        blobs.push((part, reader.u64()?));
+    }
+    Ok(blobs)
+}
+
+/// The blobs that a call which ended has left.
+pub(super) fn blobs_of_ended(payload: &Bytes) -> Result<Vec<(Part, u64)>, LogError> {
+    let mut reader = header(payload, ENDED)?;
+    reader.u8()?;
+    reader.u32()?;
+    reader.u64()?;
+    blobs_of(&mut reader)
 }
 
 /// How the call `id` of `function` ended. `seen`: the position of one who has read the record.
@@ -174,23 +238,35 @@ pub(super) fn decode_ended(
     id: CallId,
     function: &Arc<str>,
     seen: Position,
-) -> Result<Result<CallReply<Bytes>, CallError>, LogError> {
+) -> Result<CallEnd, LogError> {
     let mut reader = header(payload, ENDED)?;
     let how = reader.u8()?;
     let attempts = reader.u32()?;
     let position = Position(Seq(reader.u64()?)).max(seen);
+    let blobs = blobs_of(&mut reader)?;
     let name: Arc<str> = reader.short_str()?.into();
     let function = Arc::clone(function);
+    let returned =
+        |output: Payload| CallReply { id, output, content_type: Arc::clone(&name), head: None, position, attempts };
+    let text = |bytes: Bytes| String::from_utf8_lossy(&bytes).into();
     Ok(match how {
-        0 => Ok(CallReply { id, output: reader.rest(), content_type: name, head: None, position, attempts }),
+        0 => Ok(returned(Payload::Inline(reader.rest()))),
+        9 => {
+            let output = blobs.iter().find(|(part, _)| *part == Part::Output);
+            let (_, version) = output.ok_or(LogError::Malformed { reason: "the record of a call lacks its output" })?;
+            Ok(returned(Payload::Blob(BlobRef { version: *version, len: reader.u64()?, digest: [0; 16] })))
+        }
         1 | 2 => {
-            let message = String::from_utf8_lossy(&reader.rest()).into();
-            Err(CallError::FunctionFailed { function, code: name, message, retryable: how == 2, position, attempts })
+            let message = text(reader.rest());
+            let code = Arc::clone(&name);
+            Err(CallError::FunctionFailed { function, code, message, retryable: how == 2, position, attempts })
         }
         3 => Err(CallError::WorkerLost { function, attempts }),
         4 => Err(CallError::DeadlineExceeded { function, id }),
         5 => Err(CallError::Cancelled { id }),
         6 => Err(CallError::PayloadTooLarge { what: "output", actual: reader.u64()?, limit: reader.u64()? }),
+        7 => Err(CallError::PayloadTooLarge { what: "input", actual: reader.u64()?, limit: reader.u64()? }),
+        8 => Err(CallError::PayloadDamaged { what: "input", reason: text(reader.rest()) }),
         _ => return Err(LogError::Malformed { reason: "the record of a call ends in an unknown way" }),
     })
 }
@@ -229,17 +305,28 @@ mod tests {
             content_type: "application/json".into(),
             limit_key: Some("ada".into()),
             key: Some("order-1".into()),
-            input: Bytes::from_static(b"{}"),
+            input: Payload::Inline(Bytes::from_static(b"{}")),
         }
+    }
+
+    fn blob() -> BlobRef {
+        BlobRef { version: 5, len: 6, digest: [7; 16] }
     }
 
     #[test]
     fn accepted_has_these_bytes() {
         let bytes = accepted().encode();
         let mut expected = vec![2, 1, 7, 0, 0, 0, 0, 0, 0, 0, 0xdc, 5, 0, 0, 0, 0, 0, 0, 2, 9, 4];
-        expected.extend(b"hold\x10application/json\x03ada\x07\0\0\0order-1{}");
+        expected.extend(b"hold\x10application/json\x03ada\x07\0\0\0order-1\0{}");
         assert_eq!(bytes, expected);
         assert_eq!(Accepted::decode(&bytes).unwrap(), accepted());
+        let large = Accepted { input: Payload::Blob(blob()), ..accepted() };
+        let bytes = large.encode();
+        expected.truncate(expected.len() - 3);
+        expected.extend([1, 5, 0, 0, 0, 0, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0]);
+        expected.extend([7; 16]);
+        assert_eq!(bytes, expected);
+        assert_eq!(Accepted::decode(&bytes).unwrap(), large);
     }
 
     #[test]
@@ -250,7 +337,7 @@ mod tests {
         let results = [
             Ok(CallReply {
                 id,
-                output: Bytes::from_static(b"x"),
+                output: Payload::Inline(Bytes::from_static(b"x")),
                 content_type: "text/plain".into(),
                 head: None,
                 position,
@@ -268,23 +355,41 @@ mod tests {
             Err(CallError::DeadlineExceeded { function: Arc::clone(&function), id }),
             Err(CallError::Cancelled { id }),
             Err(CallError::PayloadTooLarge { what: "output", actual: 10, limit: 5 }),
+            Err(CallError::PayloadTooLarge { what: "input", actual: 10, limit: 5 }),
+            Err(CallError::PayloadDamaged { what: "input", reason: "a bit".into() }),
+            Ok(CallReply {
+                id,
+                output: Payload::Blob(BlobRef { digest: [0; 16], ..blob() }),
+                content_type: "text/plain".into(),
+                head: None,
+                position,
+                attempts: 2,
+            }),
         ];
         for result in results {
-            let bytes = encode_ended(&result).unwrap();
-            assert_eq!(decode_ended(&bytes, id, &function, Position::START).unwrap(), result);
+            for input in [None, Some(&BlobRef { version: 9, ..blob() })] {
+                let bytes = encode_ended(&result, input).unwrap();
+                assert_eq!(decode_ended(&bytes, id, &function, Position::START).unwrap(), result);
+                let output = result.as_ref().ok().and_then(|reply| reply.output.blob());
+                let mut left: Vec<(Part, u64)> = input.map(|input| (Part::Input, input.version)).into_iter().collect();
+                left.extend(output.map(|output| (Part::Output, output.version)));
+                assert_eq!(blobs_of_ended(&bytes).unwrap(), left);
+            }
         }
     }
 
     #[test]
     fn what_is_no_result_is_not_recorded() {
-        assert_eq!(encode_ended(&Err(CallError::ShuttingDown)), None);
-        assert_eq!(encode_ended(&Err(CallError::Log(LogError::DiskFull))), None);
+        assert_eq!(encode_ended(&Err(CallError::ShuttingDown), None), None);
+        assert_eq!(encode_ended(&Err(CallError::Log(LogError::DiskFull)), None), None);
     }
 
     #[test]
     fn no_prefix_of_a_payload_panics() {
         let accepted = accepted().encode();
-        let ended = encode_ended(&Err(CallError::PayloadTooLarge { what: "output", actual: 1, limit: 2 })).unwrap();
+        let ended =
+            encode_ended(&Err(CallError::PayloadTooLarge { what: "output", actual: 1, limit: 2 }), Some(&blob()))
+                .unwrap();
         for len in 0..accepted.len() {
             let _ = Accepted::decode(&accepted.slice(..len));
         }

@@ -3,7 +3,7 @@
 //! The record lies in the caller's book, under reserved tags ([`entry`]). A call that was put there ([`accept`]) waits for
 //! its turn in the log itself: in memory there is only where ([`backlog`], [`open`]). When its turn comes it is fetched
 //! ([`turn`]) and run to its end on record ([`run`]), by one task of this engine; whoever asks for it ([`ask`]) only waits
-//! for that ([`watch`]). After a restart the calls without a result are found and wait again ([`recovery`]); what is over is
+//! for that ([`watch`]). Large inputs and outputs lie beside the log ([`payload`]). After a restart the calls without a result are found and wait again ([`recovery`]); what is over is
 //! trimmed ([`retention`]).
 //!
 //! One engine runs the calls of a book. Should two, both run the call, and the first result in the log wins.
@@ -13,10 +13,12 @@ mod ask;
 mod backlog;
 mod entry;
 mod open;
+mod payload;
 mod recovery;
 mod retention;
 mod run;
 mod store;
+mod sweep;
 mod turn;
 mod watch;
 

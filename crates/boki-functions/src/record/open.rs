@@ -61,15 +61,22 @@ impl OpenCalls {
         Ok(Ticket { book, entry: ledger.issue(next) })
     }
 
-    /// It is on record, at `seq`; its input has so many bytes. Its turn is now, or it waits for it and has no ticket any more.
+    /// It is on record, at `seq`; its input is in memory and has so many bytes, or has to be fetched. Its turn is now, or it
+    /// waits for it and has no ticket any more.
     pub(super) fn accepted(
         &mut self,
         mut ticket: Ticket,
         name: &LaneName,
         seq: Seq,
-        bytes: usize,
+        bytes: Option<usize>,
     ) -> Option<(LaneKey, Ticket)> {
-        let lane = self.backlog.arrive(name, seq, bytes);
+        let lane = match bytes {
+            Some(bytes) => self.backlog.arrive(name, seq, bytes),
+            None => {
+                self.backlog.wait(name, seq);
+                None
+            }
+        };
         let ledger = self.books.entry(ticket.book).or_default();
         ledger.tickets.remove(&ticket.entry);
         ledger.next = ledger.next.max(seq.next());
@@ -204,7 +211,7 @@ mod tests {
 
     fn accept(open: &mut OpenCalls, seq: u64) -> Option<(LaneKey, Ticket)> {
         let ticket = open.begin(BOOK, 1 << 20).unwrap();
-        open.accepted(ticket, &name(), Seq(seq), 0)
+        open.accepted(ticket, &name(), Seq(seq), Some(0))
     }
 
     fn end(open: &mut OpenCalls, (lane, ticket): (LaneKey, Ticket)) -> Option<Seq> {

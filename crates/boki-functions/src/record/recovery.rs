@@ -27,6 +27,7 @@ impl Shared {
         }
         shared.records.open.lock().recovered();
         Shared::fetch(shared);
+        Shared::sweep_blobs_later(shared);
         Ok(resumed)
     }
 

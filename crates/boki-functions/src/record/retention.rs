@@ -7,6 +7,7 @@ use boki_log::{BookId, LogError, Seq};
 
 use super::entry;
 use super::open::Ticket;
+use super::payload::blob_name;
 use crate::functions::Shared;
 
 /// Calls looked at in one go.
@@ -68,7 +69,7 @@ impl Shared {
                 wait: None,
             };
             let page = self.node.read(read).await?.records;
-            let (mut below, mut left) = (None, None);
+            let (mut below, mut left, mut blobs) = (None, None, Vec::new());
             for record in &page {
                 if record.time_us > expired_us {
                     left = Some(record.time_us);
@@ -76,8 +77,14 @@ impl Shared {
                 }
                 if let Some(id) = entry::call_of(record.body.tags()) {
                     self.trim(book, entry::call_tag(id)?, record.seq.next()).await?;
+                    let of_call = entry::blobs_of_ended(&record.body.payload_bytes())?;
+                    blobs.extend(of_call.into_iter().map(|(part, version)| blob_name(book, id, part, version)));
                 }
                 below = Some(record.seq.next());
+            }
+            // The records first: a blob without a record is found at the next start, a record without its blob is none.
+            if let Err(error) = self.node.blobs().remove(blobs).await {
+                tracing::warn!(%book, %error, "inputs and outputs of finished calls could not be removed");
             }
             if let Some(below) = below {
                 self.trim(book, entry::ended_tag()?, below).await?;

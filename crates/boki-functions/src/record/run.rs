@@ -9,9 +9,10 @@ use boki_wire::worker::CallId;
 use bytes::Bytes;
 use tokio::time::{Instant, sleep};
 
-use super::entry;
+use super::entry::{self, CallEnd};
+use super::payload::{BlobRef, Payload};
 use super::store::OnRecord;
-use super::turn::{Turn, TurnOf};
+use super::turn::{Input, Turn, TurnOf};
 use crate::attempt::Plan;
 use crate::backoff::backoff;
 use crate::call::CallReply;
@@ -20,23 +21,47 @@ use crate::error::CallError;
 use crate::functions::Shared;
 use crate::link::Invocation;
 
+/// Which call ends.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ending {
+    pub(super) book: BookId,
+    pub(super) id: CallId,
+    /// Where it is recorded that it was accepted.
+    pub(super) accepted: Seq,
+    /// Its input, if that lies beside the log.
+    pub(super) input: Option<BlobRef>,
+}
+
 impl Shared {
     /// The task of a call: runs it, and records its end.
     pub(super) async fn carry(shared: Arc<Shared>, call: TurnOf) {
-        let TurnOf { book, book_name, id, on_record, position, ticket, turn, cancelled } = call;
-        let accepted = on_record.seq;
-        let result = tokio::select! {
-            biased;
-            result = shared.run_accepted((book, book_name), id, on_record, position, &turn) => result,
-            () = cancelled.cancelled() => Err(CallError::Cancelled { id }),
+        let TurnOf { book, book_name, id, on_record, input, position, ticket, turn, cancelled } = call;
+        let ending = Ending { book, id, accepted: on_record.seq, input: on_record.accepted.input.blob().copied() };
+        let result = match input {
+            Err(error) => Err(error),
+            Ok(input) => tokio::select! {
+                biased;
+                result = shared.run_accepted((book, book_name), id, on_record, input, position, &turn) => result,
+                () = cancelled.cancelled() => Err(CallError::Cancelled { id }),
+            },
         };
-        if entry::encode_ended(&result).is_none() {
+        let (output, blob) = turn.output().unzip();
+        let end = result.map(|reply| {
+            let (reply, bytes) = reply.with_output(Payload::Inline(Bytes::new()));
+            CallReply { output: output.map_or(Payload::Inline(bytes), Payload::Blob), ..reply }
+        });
+        if entry::encode_ended(&end, None).is_none() {
             // Not a result: the call stays on record, and runs again after the next start.
-            shared.records.watched.ended(book, id, result);
+            shared.records.watched.ended(book, id, end);
             return;
         }
-        let recorded = shared.record_end_at_last((book, id, accepted), result, &turn).await;
+        let recorded = shared.record_end_at_last(ending, end, &turn).await;
         drop(turn);
+        if let Some(blob) = blob
+            && is_named(&recorded, output)
+        {
+            blob.keep();
+        }
         let is_recorded = recorded.is_ok();
         shared.records.watched.ended(book, id, recorded.unwrap_or_else(Err));
         if is_recorded {
@@ -49,6 +74,7 @@ impl Shared {
         (book, book_name): (BookId, Arc<str>),
         id: CallId,
         on_record: OnRecord,
+        input: Input,
         position: Position,
         turn: &Turn,
     ) -> Result<CallReply<Bytes>, CallError> {
@@ -57,9 +83,13 @@ impl Shared {
             Some(due) => Limit::Until(due),
         };
         let accepted = on_record.accepted;
-        let (function, content_type, input) = (accepted.function, accepted.content_type, accepted.input);
+        let (input, stream, pump) = match input {
+            Input::Whole(input) => (input, None, None),
+            Input::Stream(stream, pump) => (Bytes::new(), Some(stream), Some(pump)),
+        };
+        let (function, content_type) = (accepted.function, accepted.content_type);
         let invocation =
-            Arc::new(Invocation { id, function, book, book_name, content_type, http: None, input, stream: None });
+            Arc::new(Invocation { id, function, book, book_name, content_type, http: None, input, stream });
         let max_attempts = self.dispatch.lock().terms(&invocation.function).max_attempts;
         let plan = Plan {
             standing: Standing {
@@ -74,7 +104,7 @@ impl Shared {
             on_record: true,
             whole: true,
         };
-        self.drive(&invocation, plan, None, Some(turn)).await?.whole(self.config.payload_bytes).await
+        self.drive(invocation, plan, pump, Some(turn)).await?.whole(self.config.payload_bytes).await
     }
 
     /// When the time of a call is over, if its caller said so.
@@ -86,15 +116,11 @@ impl Shared {
 
     /// Records how a call ended. Is there no room for that, it keeps its place among those that are out, so that no further
     /// ones run, and tries again.
-    async fn record_end_at_last(
-        &self,
-        (book, id, accepted): (BookId, CallId, Seq),
-        result: Result<CallReply<Bytes>, CallError>,
-        turn: &Turn,
-    ) -> Result<Result<CallReply<Bytes>, CallError>, CallError> {
+    async fn record_end_at_last(&self, ending: Ending, end: CallEnd, turn: &Turn) -> Result<CallEnd, CallError> {
+        let Ending { book, id, .. } = ending;
         let mut tries = 1;
         loop {
-            let error = match self.record_end(book, id, accepted, result.clone()).await {
+            let error = match self.record_end(ending, end.clone()).await {
                 Err(error) if error.retry() == Retry::Later && !self.closing.is_cancelled() => error,
                 recorded => return recorded,
             };
@@ -109,44 +135,72 @@ impl Shared {
         }
     }
 
-    /// Records how a call ended, unless that is on record: the first result is everybody's.
-    pub(super) async fn record_end(
+    /// Records how a call ended, unless that is on record: the first end is everybody's. A large output gets its blob.
+    pub(super) async fn record_end(&self, ending: Ending, end: CallEnd) -> Result<CallEnd, CallError> {
+        let Ending { book, id, accepted, input } = ending;
+        let mut blob = None;
+        let end = match end {
+            Ok(CallReply { output: Payload::Inline(output), id, content_type, head, position, attempts }) => {
+                match self.store_output((book, id), output).await {
+                    Ok((output, new)) => {
+                        blob = new;
+                        Ok(CallReply { output, id, content_type, head, position, attempts })
+                    }
+                    Err(error @ CallError::PayloadTooLarge { .. }) => Err(error),
+                    Err(error) => return Err(error),
+                }
+            }
+            other => other,
+        };
+        let output = end.as_ref().ok().and_then(|reply| reply.output.blob().copied());
+        let recorded = self.append_end(book, id, accepted, end, input.as_ref()).await;
+        if let Some(blob) = blob
+            && is_named(&recorded, output)
+        {
+            blob.keep();
+        }
+        recorded
+    }
+
+    async fn append_end(
         &self,
         book: BookId,
         id: CallId,
         accepted: Seq,
-        result: Result<CallReply<Bytes>, CallError>,
-    ) -> Result<Result<CallReply<Bytes>, CallError>, CallError> {
-        let (mut result, mut payload) = (result, Bytes::new());
-        if let Some(encoded) = entry::encode_ended(&result) {
-            payload = encoded;
-        }
-        let limit = self.node.limits().record_bytes;
-        if payload.len() > limit {
-            let (actual, limit) = (payload.len() as u64, limit as u64);
-            result = Err(CallError::PayloadTooLarge { what: "output", actual, limit });
-            payload = entry::encode_ended(&result).unwrap_or_default();
-        }
+        end: CallEnd,
+        input: Option<&BlobRef>,
+    ) -> Result<CallEnd, CallError> {
+        // What is no result is not brought here.
+        let payload = entry::encode_ended(&end, input).ok_or(CallError::ShuttingDown)?;
         let tag = entry::call_tag(id)?;
         let tags = vec![tag.clone(), entry::ended_tag()?];
         match self.append_if(book, tags, (tag, accepted), payload).await {
             Ok(appended) => {
                 self.note_end(book);
-                Ok(seen(result, appended.position))
+                Ok(seen(end, appended.position))
             }
             Err(LogError::ConditionFailed { .. }) => match self.find(book, id).await?.and_then(|record| record.ended) {
                 Some(first) => Ok(first),
-                // The record was trimmed while the call ran: there is nothing to add the result to.
-                None => Ok(result),
+                // The record was trimmed while the call ran: there is nothing to add the end to.
+                None => Ok(Err(CallError::CallNotFound { id })),
             },
             Err(error) => Err(error.into()),
         }
     }
 }
 
+/// Whether the record of a call's end names the blob `output`, or may.
+fn is_named(recorded: &Result<CallEnd, CallError>, output: Option<BlobRef>) -> bool {
+    match recorded {
+        Ok(Ok(reply)) => reply.output.blob().map(|blob| blob.version) == output.map(|output| output.version),
+        Ok(Err(_)) => false,
+        Err(error) => error.retry() == Retry::WithSameId,
+    }
+}
+
 /// The result for one who has seen this much anyway.
-fn seen(result: Result<CallReply<Bytes>, CallError>, position: Position) -> Result<CallReply<Bytes>, CallError> {
-    match result {
+fn seen(end: CallEnd, position: Position) -> CallEnd {
+    match end {
         Ok(reply) => Ok(CallReply { position: reply.position.max(position), ..reply }),
         Err(CallError::FunctionFailed { function, code, message, retryable, position: own, attempts }) => {
             let position = own.max(position);

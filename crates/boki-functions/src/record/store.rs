@@ -8,9 +8,7 @@ use boki_log::{BookId, LogError, Position, Seq, Tag};
 use boki_wire::worker::CallId;
 use bytes::Bytes;
 
-use super::entry::{self, Accepted};
-use crate::call::CallReply;
-use crate::error::CallError;
+use super::entry::{self, Accepted, CallEnd};
 use crate::functions::Shared;
 
 /// What is on record of a call.
@@ -18,7 +16,7 @@ use crate::functions::Shared;
 pub(super) struct CallRecord {
     /// `None`: trimmed, while its end is still there.
     pub(super) accepted: Option<OnRecord>,
-    pub(super) ended: Option<Result<CallReply<Bytes>, CallError>>,
+    pub(super) ended: Option<CallEnd>,
     pub(super) position: Position,
 }
 

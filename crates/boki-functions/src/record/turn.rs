@@ -8,14 +8,21 @@ use std::task::{Context, Waker};
 use boki_log::op::{Consistency, Direction, Read};
 use boki_log::{BookId, LogError, Position, Seq};
 use boki_wire::worker::CallId;
+use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::backlog::{Fetch, LaneKey};
 use super::entry::{self, Accepted};
 use super::open::Ticket;
+use super::payload::{BlobRef, NewBlob, Part, Payload};
 use super::store::OnRecord;
+use crate::body::Body;
 use crate::error::CallError;
 use crate::functions::Shared;
+use crate::input::{Pump, StreamedInput};
+use crate::link::Invocation;
+use crate::output::Output;
 
 /// A call's place among those that are out, until it has started; dropped when the call is over.
 pub(crate) struct Turn {
@@ -24,12 +31,22 @@ pub(crate) struct Turn {
     /// Of its input.
     bytes: usize,
     is_out: AtomicBool,
+    blobs: Mutex<TurnBlobs>,
+}
+
+/// What of a call lies beside the log.
+#[derive(Default)]
+struct TurnBlobs {
+    /// The input, if it is passed on piece by piece: each attempt gets it from its beginning.
+    input: Option<((BookId, CallId), BlobRef)>,
+    /// The output, once it is there.
+    output: Option<(BlobRef, NewBlob)>,
 }
 
 impl Turn {
     /// Of a call that is out.
     pub(super) fn new(shared: &Arc<Shared>, lane: LaneKey, bytes: usize) -> Turn {
-        Turn { shared: Arc::clone(shared), lane, bytes, is_out: AtomicBool::new(true) }
+        Turn { shared: Arc::clone(shared), lane, bytes, is_out: AtomicBool::new(true), blobs: Mutex::default() }
     }
 
     /// An attempt of the call runs: the next call may come out.
@@ -48,11 +65,64 @@ impl Turn {
     }
 }
 
+impl Turn {
+    /// Whether a further attempt can have the input, although one has had some of it.
+    pub(crate) fn has_input(&self) -> bool {
+        self.blobs.lock().input.is_some()
+    }
+
+    /// The call as another attempt is given it, with its input from the beginning.
+    pub(crate) async fn renew(&self, invocation: &Invocation) -> Result<(Arc<Invocation>, Option<Pump>), CallError> {
+        let input = self.blobs.lock().input;
+        let (stream, pump) = match input {
+            Some((of, blob)) => {
+                let (stream, pump) = self.shared.stream_input(of, blob).await?;
+                (Some(stream), Some(pump))
+            }
+            None => (invocation.stream.clone(), None),
+        };
+        let invocation = Invocation {
+            id: invocation.id,
+            function: Arc::clone(&invocation.function),
+            book: invocation.book,
+            book_name: Arc::clone(&invocation.book_name),
+            content_type: Arc::clone(&invocation.content_type),
+            http: invocation.http.clone(),
+            input: invocation.input.clone(),
+            stream,
+        };
+        Ok((Arc::new(invocation), pump))
+    }
+
+    /// Takes an output that comes piece by piece. Is it large, it lies with the turn, and what is returned is empty.
+    pub(crate) async fn take_output(&self, invocation: &Invocation, output: &mut Output) -> Result<Bytes, CallError> {
+        let of = (invocation.book, invocation.id);
+        match self.shared.store(of, Part::Output, false, output).await? {
+            (Payload::Inline(bytes), _) => Ok(bytes),
+            (Payload::Blob(blob), new) => {
+                self.blobs.lock().output = new.map(|new| (blob, new));
+                Ok(Bytes::new())
+            }
+        }
+    }
+
+    /// The output, if it lies here.
+    pub(super) fn output(&self) -> Option<(BlobRef, NewBlob)> {
+        self.blobs.lock().output.take()
+    }
+}
+
 impl Drop for Turn {
     fn drop(&mut self) {
         self.started();
         self.shared.records.open.lock().backlog().let_go(self.lane);
     }
+}
+
+/// The input of a call whose turn it is.
+pub(super) enum Input {
+    Whole(Bytes),
+    Stream(Arc<StreamedInput>, Pump),
 }
 
 /// A call whose turn it is.
@@ -61,6 +131,8 @@ pub(super) struct TurnOf {
     pub(super) book_name: Arc<str>,
     pub(super) id: CallId,
     pub(super) on_record: OnRecord,
+    /// Why the function cannot have it, if it cannot: that is how the call ends.
+    pub(super) input: Result<Input, CallError>,
     /// What is known to have been seen of the book, apart from what the caller had.
     pub(super) position: Position,
     pub(super) ticket: Ticket,
@@ -140,9 +212,16 @@ impl Shared {
         on_record: OnRecord,
         ticket: Ticket,
     ) -> bool {
-        let bytes = on_record.accepted.input.len();
+        let input = shared.load((book, id), &on_record.accepted).await;
+        let bytes = match &input {
+            Ok(Input::Whole(bytes)) => bytes.len(),
+            _ => 0,
+        };
         shared.records.open.lock().backlog().loaded(bytes);
         let turn = Turn::new(shared, lane, bytes);
+        if let (Ok(Input::Stream(..)), Payload::Blob(blob)) = (&input, &on_record.accepted.input) {
+            turn.blobs.lock().input = Some(((book, id), *blob));
+        }
         let Some(cancelled) = shared.records.watched.begin(book, id) else { return false };
         // In this order: an end that is recorded after the look finds the call begun.
         match shared.last_of(book, id).await {
@@ -156,7 +235,8 @@ impl Shared {
             }
             _ => {
                 let position = Position::START;
-                Shared::start(shared, TurnOf { book, book_name, id, on_record, position, ticket, turn, cancelled });
+                let call = TurnOf { book, book_name, id, on_record, input, position, ticket, turn, cancelled };
+                Shared::start(shared, call);
                 true
             }
         }
@@ -169,6 +249,49 @@ impl Shared {
         // would not if it were left to their tasks. Without a waker, since the task looks again anyway.
         if pin!(run.as_mut()).poll(&mut Context::from_waker(Waker::noop())).is_pending() {
             shared.tasks.spawn_on(run, &shared.runtime);
+        }
+    }
+
+    /// The input of a call as its function takes it. Waits for a worker to come, if that has to be known.
+    async fn load(self: &Arc<Shared>, of: (BookId, CallId), accepted: &Accepted) -> Result<Input, CallError> {
+        let blob = match &accepted.input {
+            Payload::Inline(bytes) => return Ok(Input::Whole(bytes.clone())),
+            Payload::Blob(blob) => *blob,
+        };
+        let limit = self.config.payload_bytes;
+        let mut changes = self.subscribe_workers();
+        let streams = loop {
+            match self.dispatch.lock().terms(&accepted.function).streams_input {
+                Some(streams) => break streams,
+                None if blob.len <= limit as u64 => break false,
+                None => {}
+            }
+            tokio::select! {
+                changed = changes.changed() => changed.map_err(|_| CallError::ShuttingDown)?,
+                () = self.closing.cancelled() => return Err(CallError::ShuttingDown),
+            }
+        };
+        if streams {
+            let (stream, pump) = self.stream_input(of, blob).await?;
+            return Ok(Input::Stream(stream, pump));
+        }
+        let body = self.open(of, Part::Input, Payload::Blob(blob)).await.map_err(missing)?;
+        body.gather(limit).await.map(Input::Whole).map_err(|error| error.of("input"))
+    }
+
+    /// Passes an input on from its blob.
+    async fn stream_input(
+        self: &Arc<Shared>,
+        of: (BookId, CallId),
+        blob: BlobRef,
+    ) -> Result<(Arc<StreamedInput>, Pump), CallError> {
+        match self.open(of, Part::Input, Payload::Blob(blob)).await.map_err(missing)? {
+            Body::Stream(pieces) => {
+                let stream = StreamedInput::new();
+                let pump = Pump::start(self, Arc::clone(&stream), pieces);
+                Ok((stream, pump))
+            }
+            Body::Whole(_) => Err(CallError::InvalidCall { reason: "its input is no stream" }),
         }
     }
 
@@ -189,5 +312,15 @@ impl Shared {
         let id = id.ok_or(LogError::Malformed { reason: "the record of a call does not say of which" })?;
         let accepted = Accepted::decode(&record.body.payload_bytes())?;
         Ok(Some((id, OnRecord { seq, time_us: record.time_us, accepted })))
+    }
+}
+
+/// The input of a call that is on record is there, or something is wrong.
+fn missing(error: CallError) -> CallError {
+    match error {
+        CallError::CallNotFound { .. } => {
+            CallError::PayloadDamaged { what: "input", reason: "its file is missing".into() }
+        }
+        other => other,
     }
 }

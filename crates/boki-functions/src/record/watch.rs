@@ -8,12 +8,11 @@ use std::collections::hash_map::Entry as Slot;
 
 use boki_log::BookId;
 use boki_wire::worker::CallId;
-use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::call::CallReply;
+use super::entry::CallEnd;
 use crate::error::CallError;
 
 /// What is known of a call.
@@ -28,7 +27,7 @@ pub(super) enum State {
     /// It has a result, which cannot be put on record for now, for this reason.
     Held(CallError),
     /// It has ended. Is that no result (the engine stops, the log fails), it runs again after the next start.
-    Ended(Result<CallReply<Bytes>, CallError>),
+    Ended(CallEnd),
 }
 
 /// What this engine does about a call.
@@ -121,7 +120,7 @@ impl Watched {
     }
 
     /// The call is over for this engine.
-    pub(super) fn ended(&self, book: BookId, id: CallId, result: Result<CallReply<Bytes>, CallError>) {
+    pub(super) fn ended(&self, book: BookId, id: CallId, result: CallEnd) {
         let entry = self.entries.lock().remove(&(book, id));
         if let Some(entry) = entry {
             entry.state.send_replace(State::Ended(result));
@@ -130,7 +129,7 @@ impl Watched {
 
     /// The call has ended on record, without this engine's doing or before its turn. If it is worked on, that stops, and its
     /// end is told then.
-    pub(super) fn stop(&self, book: BookId, id: CallId, ended: Result<CallReply<Bytes>, CallError>) {
+    pub(super) fn stop(&self, book: BookId, id: CallId, ended: CallEnd) {
         let mut entries = self.entries.lock();
         let Slot::Occupied(slot) = entries.entry((book, id)) else { return };
         if slot.get().work == Work::Running {
@@ -183,7 +182,7 @@ impl<'a> Watch<'a> {
     }
 
     /// The call's result, once it has one.
-    pub(super) async fn result(mut self) -> Result<CallReply<Bytes>, CallError> {
+    pub(super) async fn result(mut self) -> CallEnd {
         match self.until(|state| matches!(state, State::Refused(_) | State::Held(_) | State::Ended(_))).await {
             State::Ended(result) => result,
             State::Refused(error) | State::Held(error) => Err(error),

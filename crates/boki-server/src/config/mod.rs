@@ -20,7 +20,7 @@ pub use error::ConfigError;
 pub use limit::LimitSection;
 pub use mounts::{MountSection, RESERVED};
 pub use sections::{
-    DEFAULT_PORT, Dev, Durability, FunctionsSection, LimitsSection, LogFormat, LogSection, ServerSection,
+    CallsSection, DEFAULT_PORT, Dev, Durability, FunctionsSection, LimitsSection, LogFormat, LogSection, ServerSection,
     TelemetrySection, WorkerSection,
 };
 pub use units::{Size, Span};
@@ -48,6 +48,8 @@ pub struct Config {
     pub functions: FunctionsSection,
     /// Limits on calls, each under `[[limit]]`.
     pub limit: Vec<LimitSection>,
+    /// Calls on record: how many, and how large.
+    pub calls: CallsSection,
     /// What the server says about itself.
     pub telemetry: TelemetrySection,
 }
@@ -114,6 +116,8 @@ impl Config {
             ("limits.stream_body", self.limits.stream_body.0 == 0),
             ("functions.queue", self.functions.queue == 0),
             ("functions.attempts", self.functions.attempts == 0),
+            ("calls.backlog", self.calls.backlog == 0),
+            ("calls.blob", self.calls.blob.0 == 0),
         ] {
             if zero {
                 return refuse(key, "it must be at least 1");

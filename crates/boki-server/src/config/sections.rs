@@ -228,6 +228,24 @@ impl Default for FunctionsSection {
     }
 }
 
+/// Calls on record: how many, and how large.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct CallsSection {
+    /// Most calls that may be on record without a result, running ones included, before further ones are refused.
+    pub backlog: u64,
+    /// Inputs and outputs of calls on record that are larger lie in files beside the log.
+    pub inline: Size,
+    /// Largest of those.
+    pub blob: Size,
+}
+
+impl Default for CallsSection {
+    fn default() -> CallsSection {
+        CallsSection { backlog: 10_000_000, inline: Size(64 << 10), blob: Size::mib(1024) }
+    }
+}
+
 /// What the server says about itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]

@@ -272,6 +272,12 @@ impl Problem {
             CallError::Cancelled { .. } => (StatusCode::CONFLICT, "call it again".to_owned()),
             CallError::KeyReused { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "use another Idempotency-Key".to_owned()),
             CallError::PayloadTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "boki config show".to_owned()),
+            CallError::PayloadDamaged { .. } => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "check the disk, then call it again with another key".to_owned())
+            }
+            CallError::PayloadUnavailable { .. } => {
+                (StatusCode::SERVICE_UNAVAILABLE, "look at the server's log, then repeat the call".to_owned())
+            }
             CallError::BodyCutShort { what: "input" } => (StatusCode::BAD_REQUEST, "send it again".to_owned()),
             CallError::BodyCutShort { .. } => (StatusCode::BAD_GATEWAY, "call it again".to_owned()),
             CallError::InputGone { .. } => {
@@ -340,7 +346,12 @@ impl Problem {
                 add("function", (**function).into());
                 add("key", (**key).into());
             }
-            CallError::PayloadTooLarge { actual, limit, .. } => {
+            CallError::PayloadDamaged { what, reason } | CallError::PayloadUnavailable { what, reason } => {
+                add("what", (*what).into());
+                add("reason", (**reason).into());
+            }
+            CallError::PayloadTooLarge { what, actual, limit } => {
+                add("what", (*what).into());
                 add("actual", (*actual).into());
                 add("limit", (*limit).into());
             }
