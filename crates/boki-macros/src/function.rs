@@ -26,6 +26,7 @@ pub(crate) fn expand(options: TokenStream, item: TokenStream) -> syn::Result<Tok
     let (timeout_ms, max_attempts) = (options.timeout_ms, options.max_attempts);
 
     let mut arguments = Vec::new();
+    let mut streams_input = options.http;
     if parameters.cx {
         arguments.push(quote! { &cx });
     }
@@ -33,7 +34,12 @@ pub(crate) fn expand(options: TokenStream, item: TokenStream) -> syn::Result<Tok
         None => quote! { let _ = input; },
         Some(input) => {
             arguments.push(quote! { input });
-            let read = if is_bytes(input) {
+            let read = if options.http {
+                quote! { ::boki::http::Request::of(input) }
+            } else if is_called(input, "InputStream") {
+                streams_input = true;
+                quote! { input.into_stream() }
+            } else if is_called(input, "Bytes") {
                 quote! { input.into_bytes() }
             } else {
                 quote! { input.json()? }
@@ -41,10 +47,23 @@ pub(crate) fn expand(options: TokenStream, item: TokenStream) -> syn::Result<Tok
             quote! { let input: #input = #read; }
         }
     };
-    let write_output = if is_bytes(output) {
-        quote! { ::core::result::Result::Ok(::boki::Output::bytes(output)) }
+    let run = if options.http {
+        quote! {
+            let result = #ident::call(#(#arguments),*).await;
+            ::boki::http::Response::output(result.map_err(::core::convert::Into::into))
+        }
     } else {
-        quote! { ::boki::Output::json(&output) }
+        let write_output = if is_called(output, "Bytes") {
+            quote! { ::core::result::Result::Ok(::boki::Output::bytes(output)) }
+        } else if is_called(output, "OutputStream") {
+            quote! { ::core::result::Result::Ok(::boki::Output::from(output)) }
+        } else {
+            quote! { ::boki::Output::json(&output) }
+        };
+        quote! {
+            let output: #output = #ident::call(#(#arguments),*).await?;
+            #write_output
+        }
     };
 
     let (visibility, attributes, block) = (&item.vis, &item.attrs, &item.block);
@@ -75,7 +94,7 @@ pub(crate) fn expand(options: TokenStream, item: TokenStream) -> syn::Result<Tok
                     description: #description.into(),
                     max_attempts: #max_attempts,
                     timeout_ms: #timeout_ms,
-                    streams_input: false,
+                    streams_input: #streams_input,
                 }
             }
 
@@ -83,8 +102,7 @@ pub(crate) fn expand(options: TokenStream, item: TokenStream) -> syn::Result<Tok
                 ::std::boxed::Box::pin(async move {
                     let _ = &cx;
                     #read_input
-                    let output: #output = #ident::call(#(#arguments),*).await?;
-                    #write_output
+                    #run
                 })
             }
         }
@@ -140,9 +158,9 @@ fn output(returns: &ReturnType) -> syn::Result<&Type> {
     Err(Error::new(returned.span(), expected))
 }
 
-/// Whether a type is called `Bytes`.
-fn is_bytes(of: &Type) -> bool {
-    matches!(of, Type::Path(path) if path.path.segments.last().is_some_and(|last| last.ident == "Bytes"))
+/// Whether that is a type's name.
+fn is_called(of: &Type, name: &str) -> bool {
+    matches!(of, Type::Path(path) if path.path.segments.last().is_some_and(|last| last.ident == name))
 }
 
 fn first_line(attributes: &[Attribute]) -> String {
@@ -191,6 +209,25 @@ mod tests {
         let text = expanded.unwrap().to_string();
         assert!(text.contains("input . into_bytes ()") && text.contains("Output :: bytes (output)"), "{text}");
         assert!(text.contains("echo :: call (input)"), "{text}");
+    }
+
+    #[test]
+    fn streams_go_piece_by_piece() {
+        let item = quote! { async fn f(input: InputStream) -> Result<boki::OutputStream> { x } };
+        let text = expand(quote! {}, item).unwrap().to_string();
+        assert!(text.contains("streams_input : true") && text.contains("input . into_stream ()"), "{text}");
+        assert!(text.contains("Output :: from (output)"), "{text}");
+    }
+
+    #[test]
+    fn http_is_a_request_and_a_response() {
+        let item = quote! { async fn web(cx: &Cx, request: Request) -> Result<Response> { x } };
+        let text = expand(quote! { http }, item.clone()).unwrap().to_string();
+        assert!(text.contains("streams_input : true") && text.contains("Request :: of (input)"), "{text}");
+        assert!(text.contains("Response :: output (result . map_err"), "{text}");
+        // Without the word these are a function's own types.
+        let text = expand(quote! {}, item).unwrap().to_string();
+        assert!(text.contains("streams_input : false") && text.contains("Output :: json (& output)"), "{text}");
     }
 
     #[test]

@@ -27,7 +27,9 @@ use proc_macro::TokenStream;
 ///
 /// - It takes `cx: &Cx`, an input, both (in this order) or neither, and returns a `Result` whose error can become a
 ///   `Failure`.
-/// - Input and output are JSON, by `serde`; of the type `Bytes`, they are raw bytes.
+/// - Input and output are JSON, by `serde`; of the type `Bytes`, they are raw bytes; of the types `InputStream` and
+///   `OutputStream`, raw bytes that come and go piece by piece.
+/// - With the option `http` it answers HTTP requests: it takes a `boki::http::Request` and returns a `boki::http::Response`.
 /// - Options: `name = ".."` (otherwise the name of the `fn`), `timeout = "30s"` (units `ms`, `s`, `m`, `h`), `retries = 3`
 ///   (how often a call is tried again when its worker is lost or its failure is retryable).
 /// - The documentation of the `fn`, its first line, is what lists of functions show.

@@ -13,6 +13,8 @@ pub(crate) struct Options {
     pub(crate) timeout_ms: u32,
     /// 0: the engine's default.
     pub(crate) max_attempts: u32,
+    /// It answers HTTP requests.
+    pub(crate) http: bool,
 }
 
 impl Options {
@@ -38,8 +40,10 @@ impl Options {
         } else if meta.path.is_ident("retries") {
             let number: LitInt = meta.value()?.parse()?;
             self.max_attempts = number.base10_parse::<u16>().map(|retries| u32::from(retries) + 1)?;
+        } else if meta.path.is_ident("http") {
+            self.http = true;
         } else {
-            return Err(meta.error("unknown option; there are `name`, `timeout` and `retries`"));
+            return Err(meta.error("unknown option; there are `name`, `timeout`, `retries` and `http`"));
         }
         Ok(())
     }
@@ -66,9 +70,10 @@ mod tests {
 
     #[test]
     fn options_are_read() {
-        let options = Options::parse(quote! { name = "hold-seat", timeout = "30s", retries = 3 }).unwrap();
+        let options = Options::parse(quote! { name = "hold-seat", timeout = "30s", retries = 3, http }).unwrap();
         assert_eq!(options.name.as_deref(), Some("hold-seat"));
         assert_eq!((options.timeout_ms, options.max_attempts), (30_000, 4));
+        assert!(options.http && !Options::parse(quote! {}).unwrap().http);
         let none = Options::parse(quote! {}).unwrap();
         assert_eq!((none.name, none.timeout_ms, none.max_attempts), (None, 0, 0));
     }

@@ -5,11 +5,12 @@ use std::future::{Future, IntoFuture};
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use boki_net::Outbox;
 use boki_wire::Message;
-use boki_wire::worker::{CallId, Level, WorkerLog};
+use boki_wire::worker::{CallId, HttpHead, Level, WorkerLog};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
@@ -34,6 +35,9 @@ pub(crate) struct Running {
     pub(crate) book: Book,
     pub(crate) client: Client,
     pub(crate) outbox: Outbox,
+    pub(crate) http: Option<HttpHead>,
+    /// Its output has: there is no deadline any more.
+    pub(crate) has_begun: AtomicBool,
 }
 
 impl Cx {
@@ -67,7 +71,14 @@ impl Cx {
         &self.0.function
     }
 
-    /// When the attempt will be given up.
+    /// The HTTP request that the call came by, if it did and is not on record.
+    #[must_use]
+    pub fn http(&self) -> Option<&HttpHead> {
+        self.0.http.as_ref()
+    }
+
+    /// When the attempt will be given up, unless its output has begun by then: one that is sent piece by piece may take as long
+    /// as it is read.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         self.0.deadline
@@ -106,6 +117,9 @@ impl Cx {
     }
 
     fn time_left(&self) -> Option<Duration> {
+        if self.0.has_begun.load(Ordering::Relaxed) {
+            return None;
+        }
         // No time at all would mean "as long as it takes".
         self.0.deadline.map(|at| at.saturating_duration_since(Instant::now()).max(Duration::from_millis(1)))
     }

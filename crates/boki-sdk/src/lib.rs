@@ -30,9 +30,12 @@ mod call;
 mod client;
 mod connection;
 mod cx;
+mod deliver;
 mod error;
 mod failure;
+mod flow;
 mod function;
+pub mod http;
 mod in_flight;
 mod options;
 mod payload;
@@ -42,6 +45,7 @@ mod random;
 mod read;
 mod record;
 mod session;
+mod stream;
 mod subscription;
 mod tags;
 mod worker;
@@ -61,6 +65,7 @@ pub use options::ConnectOptions;
 pub use payload::{IntoPayload, Json, Payload};
 pub use read::{IntoSeq, Read, Tail};
 pub use record::Record;
+pub use stream::{InputStream, OutputStream, Writer, stream};
 pub use subscription::Subscription;
 pub use tags::{TagPage, Tags};
 pub use worker::Worker;
@@ -69,12 +74,15 @@ pub use boki_log::error::Retry;
 pub use boki_log::op::Appended;
 pub use boki_log::{AppendId, BookId, LogError, Position, Seq};
 pub use boki_macros::function;
-pub use boki_wire::worker::{CallId, Level};
+pub use boki_wire::worker::{CallId, HttpHead, Level};
 pub use bytes::Bytes;
+pub use futures_core::Stream;
 
 /// What a function author imports.
 pub mod prelude {
-    pub use crate::{Book, Bytes, Client, Cx, Failure, Input, Json, Output, Position, Seq, Worker};
+    pub use crate::{
+        Book, Bytes, Client, Cx, Failure, Input, InputStream, Json, Output, OutputStream, Position, Seq, Worker,
+    };
 
     /// What a function returns: any error becomes a [`Failure`] with `?`.
     pub type Result<T, E = Failure> = std::result::Result<T, E>;

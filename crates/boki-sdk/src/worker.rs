@@ -17,8 +17,10 @@ use crate::client::Client;
 use crate::cx::Cx;
 use crate::error::{Error, Result};
 use crate::failure::Failure;
-use crate::function::{Function, Input, JsonFunction, Output, RawFunction};
+use crate::function::{Function, HttpFunction, Input, JsonFunction, Output, RawFunction, StreamFunction};
+use crate::http::{Request, Response};
 use crate::options::ConnectOptions;
+use crate::stream::InputStream;
 use crate::worker_side::{Phase, Side};
 
 /// Where the server is, unless [`Worker::server`] or the environment says.
@@ -119,6 +121,25 @@ impl Worker {
         F: Future<Output = std::result::Result<Output, Failure>> + Send + 'static,
     {
         self.with(|| RawFunction::new(name.into(), handler))
+    }
+
+    /// Offers a closure as a function that takes its input piece by piece; its output is bytes, or a stream of them.
+    pub fn streams<H, F, O>(self, name: impl Into<String>, handler: H) -> Worker
+    where
+        H: Fn(Cx, InputStream) -> F + Send + Sync + 'static,
+        F: Future<Output = std::result::Result<O, Failure>> + Send + 'static,
+        O: Into<Output> + 'static,
+    {
+        self.with(|| StreamFunction::new(name.into(), handler))
+    }
+
+    /// Offers a closure as a function that answers HTTP requests.
+    pub fn http<H, F>(self, name: impl Into<String>, handler: H) -> Worker
+    where
+        H: Fn(Cx, Request) -> F + Send + Sync + 'static,
+        F: Future<Output = std::result::Result<Response, Failure>> + Send + 'static,
+    {
+        self.with(|| HttpFunction::new(name.into(), handler))
     }
 
     /// Ends the worker when `stop` is cancelled: it takes no more calls, finishes those it has, and returns.

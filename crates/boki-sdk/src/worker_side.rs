@@ -2,15 +2,17 @@
 
 use std::any::Any;
 use std::collections::BTreeMap;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
 use boki_net::{DEFAULT_MAX_BODY, Frame, Outbox};
 use boki_wire::Message;
-use boki_wire::worker::{self, Drain, Invoke, InvokeDone, Outcome, Register};
+use boki_wire::worker::{self, Drain, Invoke, InvokeDone, InvokeInput, Outcome, OutputCredit, Register};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
@@ -19,9 +21,11 @@ use tokio::time::{Instant, timeout};
 use crate::book::Book;
 use crate::client::Client;
 use crate::cx::{Cx, Running};
+use crate::deliver::{Last, deliver};
 use crate::error::Error;
 use crate::failure::Failure;
-use crate::function::{Function, Input, Output};
+use crate::flow::{InputQueue, OutputCredits};
+use crate::function::{Function, Input};
 use crate::session::WorkerSide;
 
 /// Of the registration: not a number that a client's question can have.
@@ -30,6 +34,8 @@ const REGISTRATION: u64 = 1;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// A larger output would cost the whole connection.
 const MAX_OUTPUT_BYTES: usize = DEFAULT_MAX_BODY - 1024;
+/// Of an input that comes piece by piece although its function takes none such: an older version of it did.
+const MAX_INPUT_BYTES: usize = DEFAULT_MAX_BODY;
 /// A failure's longer words are cut.
 const MAX_MESSAGE_BYTES: usize = 64 << 10;
 
@@ -64,7 +70,15 @@ struct State {
     early: Vec<(Frame, Outbox)>,
     outbox: Option<Outbox>,
     running: BTreeMap<u64, AbortHandle>,
+    /// Those among them that get or send something piece by piece.
+    flows: BTreeMap<u64, Flow>,
     finishing: bool,
+}
+
+#[derive(Default)]
+struct Flow {
+    input: Option<InputQueue>,
+    output: Option<OutputCredits>,
 }
 
 impl Side {
@@ -157,13 +171,37 @@ impl Side {
             book: book.clone(),
             client,
             outbox: outbox.clone(),
+            http: invoke.http.clone(),
+            has_begun: AtomicBool::new(false),
         }));
-        let input = Input { bytes: invoke.input.clone(), content_type: invoke.content_type.to_owned() };
+        let rest = invoke.more_input.then(|| {
+            let rest = InputQueue::new(outbox.clone(), frame.corr);
+            state.flows.entry(frame.corr).or_default().input = Some(rest.clone());
+            rest
+        });
+        let input = Input::new(invoke.input.clone(), invoke.content_type.to_owned(), invoke.http.clone(), rest);
         let answer = Answer { side: Arc::clone(self), outbox: outbox.clone(), corr: frame.corr, book, given: false };
         let function = Arc::clone(function);
-        let task = tokio::spawn(async move { answer.give(guarded(&*function, cx, input).await) });
+        let side = Arc::clone(self);
+        let task = tokio::spawn(async move { answer.give(guarded(side.run(&*function, cx, input)).await) });
         // Under the lock: the task takes itself out of here when it ends.
         state.running.insert(frame.corr, task.abort_handle());
+    }
+
+    /// Runs a function, and sends what it returns up to what goes with the answer.
+    async fn run(&self, function: &dyn Function, cx: Cx, mut input: Input) -> Result<Last, Failure> {
+        if input.is_stream() && !function.spec().streams_input {
+            input = input.gathered(MAX_INPUT_BYTES).await?;
+        }
+        let output = function.run(cx.clone(), input).await?;
+        let (outbox, corr) = (&cx.0.outbox, cx.0.corr);
+        deliver(output, outbox, corr, || {
+            cx.0.has_begun.store(true, Ordering::Relaxed);
+            let credits = OutputCredits::new();
+            self.state.lock().flows.entry(corr).or_default().output = Some(credits.clone());
+            credits
+        })
+        .await
     }
 }
 
@@ -203,6 +241,19 @@ impl WorkerSide for Arc<Side> {
                     task.abort();
                 }
             }
+            worker::INVOKE_INPUT => {
+                let input = self.state.lock().flows.get(&frame.corr).and_then(|flow| flow.input.clone());
+                // A message that cannot be read is left out like one of an unknown kind: the call's deadline ends it.
+                if let (Some(input), Ok(piece)) = (input, InvokeInput::decode(&frame.body)) {
+                    input.push(piece.bytes, piece.last);
+                }
+            }
+            worker::OUTPUT_CREDIT => {
+                let output = self.state.lock().flows.get(&frame.corr).and_then(|flow| flow.output.clone());
+                if let (Some(output), Ok(credit)) = (output, OutputCredit::decode(&frame.body)) {
+                    output.add(credit.bytes);
+                }
+            }
             worker::DRAIN => {
                 self.phase.send_replace(Phase::Draining);
             }
@@ -224,7 +275,11 @@ impl WorkerSide for Arc<Side> {
         state.outbox = None;
         state.early.clear();
         let running = std::mem::take(&mut state.running);
+        let flows = std::mem::take(&mut state.flows);
         drop(state);
+        for input in flows.into_values().filter_map(|flow| flow.input) {
+            input.lose();
+        }
         for task in running.into_values() {
             task.abort();
         }
@@ -234,12 +289,9 @@ impl WorkerSide for Arc<Side> {
 }
 
 /// Runs a function; a panic becomes a failure.
-async fn guarded(function: &dyn Function, cx: Cx, input: Input) -> Result<Output, Failure> {
+async fn guarded(running: impl Future<Output = Result<Last, Failure>>) -> Result<Last, Failure> {
+    let mut running = pin!(running);
     // The future is dropped after a panic, and what it shares with others is theirs to keep whole.
-    let mut running = match catch_unwind(AssertUnwindSafe(|| function.run(cx, input))) {
-        Ok(running) => running,
-        Err(panic) => return Err(panicked(&*panic)),
-    };
     poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(context))) {
         Ok(poll) => poll,
         Err(panic) => Poll::Ready(Err(panicked(&*panic))),
@@ -267,14 +319,20 @@ struct Answer {
 }
 
 impl Answer {
-    fn give(mut self, result: Result<Output, Failure>) {
+    fn give(mut self, result: Result<Last, Failure>) {
         self.push(result);
     }
 
-    fn push(&mut self, result: Result<Output, Failure>) {
+    fn push(&mut self, result: Result<Last, Failure>) {
         self.given = true;
         // First, so that the slot is free here before the engine knows that it is.
-        self.side.state.lock().running.remove(&self.corr);
+        {
+            let mut state = self.side.state.lock();
+            state.running.remove(&self.corr);
+            if !state.flows.is_empty() {
+                state.flows.remove(&self.corr);
+            }
+        }
         done(&result, Some(&self.book)).push(&self.outbox, self.corr);
         self.outbox.flush();
         self.side.ended.notify_waiters();
@@ -289,14 +347,14 @@ impl Drop for Answer {
     }
 }
 
-fn done(result: &Result<Output, Failure>, book: Option<&Book>) -> InvokeDone {
+fn done(result: &Result<Last, Failure>, book: Option<&Book>) -> InvokeDone {
     let outcome = match result {
-        Ok(output) if output.bytes.len() > MAX_OUTPUT_BYTES => Outcome::Err {
+        Ok(last) if last.output.len() > MAX_OUTPUT_BYTES => Outcome::Err {
             code: "output_too_large".into(),
-            message: format!("the output has {} bytes, at most {MAX_OUTPUT_BYTES} can travel", output.bytes.len()),
+            message: format!("the output has {} bytes, at most {MAX_OUTPUT_BYTES} can travel", last.output.len()),
             retryable: false,
         },
-        Ok(output) => Outcome::Ok { content_type: output.content_type.clone(), output: output.bytes.clone() },
+        Ok(last) => Outcome::Ok { content_type: last.content_type.clone(), output: last.output.clone() },
         Err(failure) => Outcome::Err {
             code: failure.code.clone(),
             message: failure.message[..failure.message.floor_char_boundary(MAX_MESSAGE_BYTES)].to_owned(),
