@@ -148,8 +148,10 @@ impl Connections {
             })
         };
         let mut serving = pin!(
+            // Head and body in one buffer: one write for a small answer. Not `pipeline_flush`, which has the same effect: it
+            // takes pieces of a body without end while the client reads none.
             http1::Builder::new()
-                .pipeline_flush(true)
+                .writev(false)
                 .keep_alive(is_served)
                 .serve_connection(TokioIo::new(stream), service_fn(answer))
         );

@@ -173,6 +173,8 @@ mod tests {
 
     #[test]
     fn the_path_and_the_query_are_taken_apart() {
+        let root = request("/", "", &[], b"");
+        assert!(root.segments().is_empty());
         let request = request("/a%20b/%2F/", "x=1&y=a+b%21&x=2&z", &[], b"");
         assert_eq!((request.method(), request.path()), ("PUT", "/a%20b/%2F/"));
         assert_eq!(request.segments(), ["a b", "/"]);
@@ -180,8 +182,6 @@ mod tests {
         assert_eq!((request.param("x").unwrap(), request.param("z").unwrap()), ("1".into(), "".into()));
         assert!(request.param("w").is_none());
         assert_eq!(request.params().count(), 4);
-        let root = super::tests::request("/", "", &[], b"");
-        assert!(root.segments().is_empty());
     }
 
     #[test]
