@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use boki::http::{Request, Response};
 use boki::prelude::*;
 use boki::{CallId, Error, Sent};
 use boki_server::config::WorkerSection;
@@ -97,12 +98,62 @@ async fn panics() -> Result<()> {
     panic!("on purpose: {}", 1);
 }
 
+/// Counts the bytes of its input, piece by piece.
+#[boki::function]
+async fn measure(mut input: InputStream) -> Result<usize> {
+    let mut len = 0;
+    while let Some(piece) = input.next().await {
+        len += piece?.len();
+    }
+    Ok(len)
+}
+
+/// Writes its output while it is sent.
+#[boki::function]
+async fn rows(count: usize) -> Result<OutputStream> {
+    let rows = boki::stream(async move |out| {
+        for row in 0..count {
+            out.write(format!("{row}\n")).await;
+            if row == 9_999 {
+                return Err(Failure::new("no more rows").code("too_many"));
+            }
+        }
+        Ok(())
+    });
+    Ok(rows.content_type("text/csv"))
+}
+
+#[boki::function(http)]
+async fn page(cx: &Cx, request: Request) -> Result<Response> {
+    cx.book().append(b"seen").tags(["page"]).await?;
+    Ok(Response::text(format!("{} {}", request.method(), cx.http().is_some())).status(404))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_and_pages_can_be_called_like_any_function() {
+    let (server, _data, client) = server().await;
+    let _worker = serve(&server, Worker::new().with(measure).with(rows).with(page)).await;
+    let len: usize = client.call("measure", vec![0_u8; 300_000]).await.unwrap().json().unwrap();
+    assert_eq!(len, 300_000);
+    // What comes in pieces is there as a whole for one who calls.
+    let output = client.call("rows", Json(3)).await.unwrap();
+    assert_eq!((output.content_type.as_str(), &output.data[..]), ("text/csv", &b"0\n1\n2\n"[..]));
+    let (code, details) = remote(client.call("rows", Json(10_000)).await.unwrap_err());
+    assert_eq!((code.as_str(), details["message"].as_str()), ("BK0402", Some("no more rows")));
+    // A status is for those who come by HTTP; what the function did, its caller has seen.
+    let book = client.book("default").await.unwrap();
+    let output = client.call("page", Json(1)).book(&book).await.unwrap();
+    assert_eq!(output.data, "POST false");
+    assert_eq!(book.read_next(0).tag("page").await.unwrap().len(), 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn functions_take_json_and_bytes_and_are_listed() {
     let (server, _data, client) = server().await;
     let closure = |cx: Cx, number: u64| async move { Ok((cx.attempt(), number * 2)) };
     let raw = |cx: Cx, input: Input| async move {
-        let text = format!("{} {} {}", cx.function(), input.content_type(), input.clone().into_bytes().len());
+        let content_type = input.content_type().to_owned();
+        let text = format!("{} {content_type} {}", cx.function(), input.into_bytes().len());
         Ok(Output::bytes(text.into()).content_type("text/plain"))
     };
     let worker = Worker::new().with(hold).with(louder).function("double", closure).raw("raw", raw);
