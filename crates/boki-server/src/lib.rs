@@ -6,8 +6,8 @@
 //! - [`PAGES`]: what every error code means.
 //!
 //! A connection's first bytes tell which protocol it speaks; both end in the same operations on the node and
-//! the functions. Nothing here knows how the log orders or stores anything. Nobody is asked who they are yet,
-//! which is why only loopback addresses are listened on unless the configuration insists.
+//! the functions. Nothing here knows how the log orders or stores anything. Only those who deploy apps are asked who they
+//! are, which is why only loopback addresses are listened on unless the configuration insists.
 #![deny(missing_docs)]
 
 mod codes;
@@ -20,6 +20,7 @@ mod self_wakes;
 mod server;
 mod sniff;
 mod telemetry;
+mod versions;
 mod virtual_time;
 
 pub use codes::{ErrorPage, PAGES, page};
@@ -29,3 +30,4 @@ pub use telemetry::{TelemetryError, start_telemetry};
 pub use virtual_time::virtual_runtime;
 
 pub use boki_node::Clock;
+pub use versions::{APP_FILE, TOKEN_FILE, check_app, check_app_name};

@@ -24,6 +24,7 @@ use crate::door::Door;
 use crate::http::{DEFAULT_BOOK, Gateway};
 use crate::listen::Connections;
 use crate::native::NativeShared;
+use crate::versions::{Versions, VersionsError};
 use crate::virtual_time::{self, Hold};
 
 /// How long native connections have to write their last answers.
@@ -63,6 +64,14 @@ pub enum StartError {
     /// The log cannot be used.
     #[error("the log cannot be used: {0}")]
     Log(#[from] LogError),
+    /// The versions of deployed apps, or the token to deploy with, cannot be read.
+    #[error("the versions in {} cannot be used: {source}", .data.display())]
+    Versions {
+        /// The data directory.
+        data: PathBuf,
+        /// The system's word for it.
+        source: io::Error,
+    },
     /// A worker pool cannot be started.
     #[error(transparent)]
     Pool(#[from] PoolError),
@@ -84,6 +93,7 @@ impl StartError {
             StartError::Socket { .. } => "BK0524",
             StartError::Open { source, .. } => source.code(),
             StartError::Log(error) => error.code(),
+            StartError::Versions { .. } => "BK0525",
             StartError::Pool(error) => error.code(),
             StartError::Recover(error) => error.code(),
             StartError::VirtualTime => "BK0429",
@@ -102,6 +112,7 @@ impl StartError {
             StartError::Socket { .. } => {
                 "set server.socket in boki.toml to another path, or to \"\" for none".to_owned()
             }
+            StartError::Versions { data, .. } => format!("ls -la {}", data.display()),
             StartError::Open { .. }
             | StartError::Log(_)
             | StartError::Pool(_)
@@ -119,6 +130,7 @@ pub struct Server {
     socket: Option<PathBuf>,
     node: Node,
     functions: Functions,
+    versions: Versions,
     connections: Arc<Connections>,
     config: Config,
     /// In virtual time, keeps the clock where it is.
@@ -162,8 +174,25 @@ impl Server {
 
         let door = Door::new(config.limits.connections as usize);
         let stopping = CancellationToken::new();
+        // The workers are known before the first call can come: a call to one that is starting waits for it.
+        let url = local_url(socket.as_ref().map(|(path, _)| path.as_path()), local_addr);
+        let versions = match start_workers(&config, &node, &functions, &url, &stopping).await {
+            Ok(versions) => versions,
+            Err(error) => {
+                functions.shutdown(Duration::ZERO).await;
+                node.shutdown().await;
+                return Err(error);
+            }
+        };
         let connections = Arc::new(Connections {
-            gateway: Gateway::new(&config, node.clone(), functions.clone(), Arc::clone(&door), stopping.clone()),
+            gateway: Gateway::new(
+                &config,
+                node.clone(),
+                functions.clone(),
+                versions.clone(),
+                Arc::clone(&door),
+                stopping.clone(),
+            ),
             native: Arc::new(NativeShared::new(node.clone(), functions.clone())),
             door,
             stopping,
@@ -172,22 +201,13 @@ impl Server {
             http_tasks: TaskTracker::new(),
             native_tasks: TaskTracker::new(),
         });
-        // The workers are known before the first call can come: a call to one that is starting waits for it.
-        let url = local_url(socket.as_ref().map(|(path, _)| path.as_path()), local_addr);
-        for worker in &config.worker {
-            if let Err(error) = functions.start_pool(pool_spec(worker, &url)) {
-                functions.shutdown(Duration::ZERO).await;
-                node.shutdown().await;
-                return Err(error.into());
-            }
-        }
         connections.http_tasks.spawn(Arc::clone(&connections).accept(listener));
         let socket = socket.map(|(path, listener)| {
             connections.http_tasks.spawn(Arc::clone(&connections).accept(listener));
             path
         });
         tracing::info!(%local_addr, data = %config.server.data.display(), "listening");
-        Ok(Server { local_addr, socket, node, functions, connections, config, hold })
+        Ok(Server { local_addr, socket, node, functions, versions, connections, config, hold })
     }
 
     /// Where it listens: the port that was taken, if the configuration left it open.
@@ -250,6 +270,8 @@ impl Server {
         if requests.is_err() {
             tracing::warn!(connections = connections.door.open(), "closing connections that did not end in time");
         }
+        // Their workers have ended, so nothing is left to wait for but what a deploy takes back.
+        self.versions.shutdown().await;
         self.node.shutdown().await;
         connections.native_stopping.cancel();
         connections.native_tasks.close();
@@ -337,7 +359,34 @@ fn functions_config(config: &Config, clock: &Clock) -> FunctionsConfig {
     }
 }
 
-fn pool_spec(worker: &WorkerSection, url: &str) -> PoolSpec {
+/// Starts the workers that the configuration names, and those of the versions that are active.
+async fn start_workers(
+    config: &Config,
+    node: &Node,
+    functions: &Functions,
+    url: &str,
+    stopping: &CancellationToken,
+) -> Result<Versions, StartError> {
+    for worker in &config.worker {
+        functions.start_pool(pool_spec(worker, url))?;
+    }
+    let data = config.server.data.clone();
+    let opened = Versions::open(
+        &data,
+        config.versions.clone(),
+        node.clone(),
+        functions.clone(),
+        url.to_owned(),
+        stopping.clone(),
+    );
+    Box::pin(opened).await.map_err(|error| match error {
+        VersionsError::Io(source) => StartError::Versions { data, source },
+        VersionsError::Log(error) => StartError::Log(error),
+    })
+}
+
+/// A pool of the processes that a `[[worker]]` asks for.
+pub(crate) fn pool_spec(worker: &WorkerSection, url: &str) -> PoolSpec {
     let set = worker.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
     PoolSpec {
         env: Environment { set, ..Environment::default() },

@@ -20,9 +20,14 @@ pub(crate) const BOOK_NOT_EMPTY: &str = "BK0704";
 /// A promise does not hold in `boki demo`, or the demo could not be run.
 pub(crate) const DEMO_BROKEN: &str = "BK0705";
 
+/// No token for deploying was found.
+pub(crate) const NO_TOKEN: &str = "BK0706";
+/// A folder cannot be packed.
+pub(crate) const NOT_PACKED: &str = "BK0707";
+
 /// The codes that come from the command line itself, each with a page in `docs/errors/`.
 #[cfg(test)]
-const CODES: &[&str] = &[INVALID_INPUT, LOCAL_IO, BENCH_BROKEN, BOOK_NOT_EMPTY, DEMO_BROKEN];
+const CODES: &[&str] = &[INVALID_INPUT, LOCAL_IO, BENCH_BROKEN, BOOK_NOT_EMPTY, DEMO_BROKEN, NO_TOKEN, NOT_PACKED];
 
 /// How the process ends, for scripts. Part of the interface: see `docs/cli.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

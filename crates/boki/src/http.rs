@@ -108,7 +108,7 @@ impl Http {
         self.broken(cause.map_or_else(|| error.to_string(), io::Error::to_string))
     }
 
-    fn broken(&self, reason: String) -> Failure {
+    pub(crate) fn broken(&self, reason: String) -> Failure {
         let source = Arc::new(io::Error::other(format!("the connection was lost: {reason}")));
         of_server(&Error::Connect { address: self.address.to_string(), source }, None)
     }

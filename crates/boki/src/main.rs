@@ -5,6 +5,7 @@ mod books;
 mod call;
 mod cli;
 mod demo;
+mod deploy;
 mod dev;
 mod failure;
 mod http;
@@ -18,6 +19,7 @@ mod record_form;
 mod remote;
 mod serve;
 mod settings;
+mod versions;
 
 use std::process::ExitCode;
 
@@ -73,6 +75,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Call(args) => on_one_core(call::call(args, out)),
         Command::Log(command) => on_one_core(log::run(command, out)),
         Command::Books(command) => on_one_core(books::run(command, out)),
+        Command::Deploy(args) => on_one_core(deploy::run(args, out)),
+        Command::Versions(command) => on_one_core(versions::run(command, out)),
         Command::Logs(args) => on_one_core(logs::run(args, out)),
         Command::Limits(command) => on_one_core(limits::run(command, out)),
         Command::Functions(command) => on_one_core(call::functions(command, out)),

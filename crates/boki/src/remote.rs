@@ -51,9 +51,9 @@ fn exit_of(code: &str) -> Exit {
     match code {
         "BK0612" | "BK0613" => Exit::Unavailable,
         "BK0201" | "BK0202" => Exit::Condition,
-        "BK0110" | "BK0113" | "BK0401" | "BK0409" | "BK0441" => Exit::NotFound,
-        "BK0101" | "BK0102" | "BK0103" | "BK0104" | "BK0105" | "BK0112" | "BK0203" | "BK0411" | "BK0503" | "BK0504"
-        | "BK0440" | "BK0505" | "BK0506" | "BK0611" => Exit::Usage,
+        "BK0110" | "BK0113" | "BK0401" | "BK0409" | "BK0438" | "BK0441" => Exit::NotFound,
+        "BK0101" | "BK0102" | "BK0103" | "BK0104" | "BK0105" | "BK0112" | "BK0203" | "BK0411" | "BK0436" | "BK0440"
+        | "BK0503" | "BK0504" | "BK0505" | "BK0506" | "BK0611" => Exit::Usage,
         _ => Exit::Failed,
     }
 }

@@ -20,8 +20,8 @@ pub use error::ConfigError;
 pub use limit::LimitSection;
 pub use mounts::{MountSection, RESERVED};
 pub use sections::{
-    CallsSection, DEFAULT_PORT, Dev, Durability, FunctionsSection, LimitsSection, LogFormat, LogSection, ServerSection,
-    TelemetrySection, WorkerSection,
+    CallsSection, DEFAULT_PORT, DeploySection, Dev, Durability, FunctionsSection, LimitsSection, LogFormat, LogSection,
+    ServerSection, TelemetrySection, VersionsSection, WorkerSection,
 };
 pub use units::{Size, Span};
 
@@ -44,6 +44,10 @@ pub struct Config {
     pub worker: Vec<WorkerSection>,
     /// Paths below which functions answer HTTP requests, each under `[[mount]]`.
     pub mount: Vec<MountSection>,
+    /// What the server does with apps that are deployed to it.
+    pub versions: VersionsSection,
+    /// How this app is deployed: read by `boki deploy` and by the server that it deploys to.
+    pub deploy: DeploySection,
     /// How calls are queued, retried and remembered.
     pub functions: FunctionsSection,
     /// Limits on calls, each under `[[limit]]`.
@@ -97,6 +101,11 @@ impl Config {
         }
     }
 
+    /// Reads the text of a file, without the environment and without a look at how its values fit.
+    pub(crate) fn parse(name: &str, text: &str) -> Result<Config, ConfigError> {
+        toml::from_str(text).map_err(|error| ConfigError::in_file(name, text, &error))
+    }
+
     /// That the values fit each other.
     ///
     /// # Errors
@@ -114,6 +123,8 @@ impl Config {
             ("limits.connections", self.limits.connections == 0),
             ("limits.http_body", http_body.0 == 0),
             ("limits.stream_body", self.limits.stream_body.0 == 0),
+            ("versions.keep", self.versions.keep == 0),
+            ("versions.files", self.versions.files == 0),
             ("functions.queue", self.functions.queue == 0),
             ("functions.attempts", self.functions.attempts == 0),
             ("calls.backlog", self.calls.backlog == 0),

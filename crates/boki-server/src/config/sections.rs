@@ -199,8 +199,72 @@ pub struct WorkerSection {
     pub processes: u32,
 }
 
+impl WorkerSection {
+    /// One process of `command`, and nothing else set.
+    pub(crate) fn of_command(name: &str, command: &str) -> WorkerSection {
+        WorkerSection {
+            name: name.to_owned(),
+            command: command.to_owned(),
+            env: BTreeMap::new(),
+            dir: None,
+            processes: one(),
+        }
+    }
+}
+
 fn one() -> u32 {
     1
+}
+
+/// How an app is deployed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DeploySection {
+    /// The app's name; the folder's unless set.
+    pub app: Option<String>,
+    /// The command of the app's only worker, as for a shell; without it, each `[[worker]]` is one.
+    pub command: Option<String>,
+    /// Run by the server in the version's folder before anything is started.
+    pub build: Option<String>,
+    /// How long `build` may take.
+    pub build_timeout: Span,
+    /// How long the workers may take to register.
+    pub start_timeout: Span,
+    /// Files and folders that belong to a version although `.gitignore` or `.bokiignore` leaves them out.
+    pub include: Vec<PathBuf>,
+}
+
+impl Default for DeploySection {
+    fn default() -> DeploySection {
+        DeploySection {
+            app: None,
+            command: None,
+            build: None,
+            build_timeout: Span(Duration::from_secs(15 * 60)),
+            start_timeout: Span(Duration::from_secs(30)),
+            include: Vec::new(),
+        }
+    }
+}
+
+/// What the server does with apps that are deployed to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct VersionsSection {
+    /// How many versions of an app are kept, the active one included.
+    pub keep: u32,
+    /// Largest package of a version, as it is sent.
+    pub package: Size,
+    /// Most bytes of all files of a version.
+    pub unpacked: Size,
+    /// Most files and folders of a version.
+    pub files: u32,
+}
+
+impl Default for VersionsSection {
+    fn default() -> VersionsSection {
+        VersionsSection { keep: 10, package: Size::mib(256), unpacked: Size::mib(1024), files: 50_000 }
+    }
 }
 
 /// How calls are queued, retried and remembered.

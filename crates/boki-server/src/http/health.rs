@@ -167,6 +167,7 @@ pub(crate) fn status_of(app: &App) -> StatusJson {
             "failed"
         }
     };
+    warnings.extend(app.versions.warnings());
     StatusJson {
         version: env!("CARGO_PKG_VERSION"),
         uptime_ms: u64::try_from(app.started.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -287,6 +288,16 @@ fn metrics_of(app: &App) -> String {
     }
     out.line("boki_call_duration_seconds_sum", functions.latencies.sum_us as f64 / 1e6);
     out.line("boki_call_duration_seconds_count", below);
+
+    let (done, failed) = app.versions.counts();
+    out.counter("boki_deploys_total", "Versions that became active.", done);
+    out.counter("boki_deploys_failed_total", "Deploys after which the old version went on.", failed);
+    out.head("boki_app_version", "The active version of an app.", "gauge");
+    for picture in app.versions.apps() {
+        if let Some(version) = picture.active {
+            out.line(&format!("boki_app_version{{app=\"{}\"}}", picture.app), version);
+        }
+    }
 
     out.head("boki_http_requests_total", "Requests answered.", "counter");
     for (class, count) in app.counters.requests.iter().enumerate() {

@@ -21,6 +21,7 @@ mod schema;
 mod session;
 mod subscribe;
 mod time;
+mod versions;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -49,11 +50,13 @@ use problem::Problem;
 
 use crate::config::Config;
 use crate::door::Door;
+use crate::versions::Versions;
 
 /// What the handlers share.
 pub(crate) struct App {
     pub(crate) node: Node,
     pub(crate) functions: Functions,
+    pub(crate) versions: Versions,
     /// Largest body of a request, in bytes.
     pub(crate) body_limit: usize,
     /// Largest body of a request that calls a function which takes its input piece by piece, in bytes.
@@ -94,6 +97,7 @@ impl App {
         (name = "books", description = "Named logs"),
         (name = "functions", description = "Calls of functions"),
         (name = "limits", description = "How many calls run, begin and wait"),
+        (name = "versions", description = "Apps that are deployed, and their versions"),
         (name = "operation", description = "How the server is"),
     )
 )]
@@ -120,6 +124,10 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(calls::list))
         .routes(routes!(limits::list))
         .routes(routes!(limits::get, limits::set, limits::remove))
+        .routes(routes!(versions::list, versions::deploy))
+        .routes(routes!(versions::get, versions::remove_app))
+        .routes(routes!(versions::remove))
+        .routes(routes!(versions::activate))
         .routes(routes!(mounts::list))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
@@ -143,12 +151,14 @@ impl Gateway {
         config: &Config,
         node: Node,
         functions: Functions,
+        versions: Versions,
         door: Arc<Door>,
         stopping: CancellationToken,
     ) -> Gateway {
         let app = Arc::new(App {
             node,
             functions,
+            versions,
             body_limit: config.limits.http_body.bytes(),
             stream_limit: config.limits.stream_body.0,
             mounts: Mounts::new(config.mount.clone()),

@@ -15,3 +15,4 @@ mod records;
 mod streams;
 mod subscriptions;
 mod time;
+mod versions;

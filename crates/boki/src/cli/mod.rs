@@ -3,6 +3,7 @@
 mod bench;
 mod client;
 mod demo;
+mod deploy;
 mod limits;
 mod logs;
 mod server;
@@ -16,6 +17,7 @@ pub(crate) use client::{
     ReadArgs, TagsArgs, TailArgs, TrimArgs,
 };
 pub(crate) use demo::DemoArgs;
+pub(crate) use deploy::{DeployArgs, Deployer, VersionsCommand};
 pub(crate) use limits::{LimitsCommand, SetLimit};
 pub(crate) use logs::LogsArgs;
 pub(crate) use server::{ConfigCommand, ConfigFile, DEFAULT_FILE, DevArgs, NewArgs, ServerArgs, Time};
@@ -74,6 +76,11 @@ pub(crate) enum Command {
     /// What functions there are.
     #[command(subcommand)]
     Functions(FunctionsCommand),
+    /// Send this app to a server, which switches to it once it serves.
+    Deploy(DeployArgs),
+    /// Look at the versions of apps, go back to one, remove them.
+    #[command(subcommand)]
+    Versions(VersionsCommand),
     /// Print what functions log and what their workers print.
     Logs(LogsArgs),
     /// List, set and remove limits on calls.

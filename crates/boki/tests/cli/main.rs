@@ -4,6 +4,7 @@
 mod bench;
 mod books;
 mod calls;
+mod deploy;
 mod dev;
 mod log;
 mod logs;

@@ -48,6 +48,16 @@ impl Ended {
     }
 }
 
+impl Ended {
+    /// As [`Ended::failed`], of a command with `--json`.
+    #[track_caller]
+    pub(crate) fn failed_json(self, exit: i32, code: &str) -> String {
+        assert_eq!(self.code, exit, "{}", self.stderr);
+        assert!(self.stderr.contains(&format!("\"code\":\"{code}\"")), "{}", self.stderr);
+        self.stderr
+    }
+}
+
 pub(crate) fn run(command: &mut Command) -> Ended {
     Ended::of(command.output().unwrap())
 }
@@ -116,6 +126,11 @@ impl Talk {
         Ended { code, stdout: Vec::new(), stderr }
     }
 
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     /// Ends its input and waits for its end.
     pub(crate) fn end(&mut self) -> i32 {
         self.stdin = None;
@@ -168,6 +183,18 @@ impl Server {
     #[track_caller]
     pub(crate) fn ok(&self, arguments: &[&str]) -> String {
         run(&mut self.boki(arguments)).ok()
+    }
+
+    /// Starts another one on the same files, once this one has ended.
+    pub(crate) fn start_again(self) -> Server {
+        let mut talk = Talk::start(server_in(self.folder.path()).arg("--json"));
+        let ready = serde_json::from_str(&talk.line()).unwrap();
+        Server { talk, ready, folder: self.folder }
+    }
+
+    /// Ends it at once.
+    pub(crate) fn kill(&mut self) {
+        self.talk.kill();
     }
 
     /// Asks it to end, and waits until it has.
