@@ -1,5 +1,5 @@
 //! Deploying apps: switching, failing, going back, and being killed in the middle of it.
 
-mod app;
+pub(crate) mod app;
 mod crashes;
 mod switching;
