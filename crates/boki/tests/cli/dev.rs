@@ -45,7 +45,7 @@ fn a_change_replaces_the_worker_if_it_builds() {
     // What does not build changes nothing; what is right again is loaded.
     std::fs::write(source.join("app"), "broken").unwrap();
     dev.wait_for_error_line("the build failed");
-    let called = crate::process::run(boki(&["call", "noop", "7"]).env("BOKI_URL", address)).ok();
+    let called = run(boki(&["call", "noop", "7"]).env("BOKI_URL", address)).ok();
     assert_eq!(called, "7\n");
     std::fs::write(source.join("app"), "3").unwrap();
     assert_eq!(loaded(&mut dev).0, 3);
