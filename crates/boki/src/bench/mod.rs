@@ -3,6 +3,7 @@
 //! - [`machine`]: the machine alone. [`latency`]: the closed loop that every load is.
 //! - [`target`]: the server; [`workloads`]: which loads it gets; [`loads`]: what one client of each does; [`http`], [`worker`]:
 //!   what they need.
+//! - [`stream`]: one large body instead of many operations.
 //! - [`report`]: figures and ratios, for people and programs.
 //!
 //! The load comes from this process and the server is another, so that neither takes the other's locks, and each pays
@@ -14,11 +15,14 @@ mod loads;
 mod machine;
 mod process;
 mod report;
+mod stream;
 mod target;
 mod worker;
 mod workloads;
 
 use std::time::Duration;
+
+use workloads::Measurements;
 
 use crate::cli::{Bench, Format, Language, Workload};
 use crate::failure::Failure;
@@ -48,7 +52,7 @@ pub(crate) async fn run(args: Bench, mut out: Output) -> Result<(), Failure> {
     for workload in parts(&args.workload) {
         bench.run(&workload).await?;
     }
-    let (figures, idle, pace) = bench.finish()?;
+    let Measurements { figures, idle, streamed, pace } = bench.finish()?;
     let stream_after = machine::stream_bytes_per_second(&folder, each)?;
     let report = report::Report {
         options: options.clone(),
@@ -56,6 +60,7 @@ pub(crate) async fn run(args: Bench, mut out: Output) -> Result<(), Failure> {
         stream_bytes_per_second: f64::midpoint(stream_before, stream_after),
         figures,
         idle,
+        streamed,
         beside,
     };
     let format = if out.is_json() { Format::Json } else { options.format };
@@ -77,6 +82,7 @@ fn parts(workload: &Workload) -> Vec<Workload> {
             Workload::Http { clients: vec![1, 64] },
             Workload::Read { in_flight: vec![1, 64] },
             Workload::Call { clients: vec![1, 16, 64], worker: Language::Rust, nested: true },
+            Workload::Stream { megabytes: 1000 },
         ],
         one => vec![one.clone()],
     }

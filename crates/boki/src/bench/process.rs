@@ -134,6 +134,14 @@ pub(crate) fn resident_bytes(pid: u32) -> Result<u64, Failure> {
         .ok_or_else(|| broken(format!("/proc/{pid}/status has no VmRSS")))
 }
 
+/// The most that it ever was.
+pub(crate) fn peak_bytes(pid: u32) -> Result<u64, Failure> {
+    let status = read_proc(pid, "status")?;
+    number_after(&status, "VmHWM:")
+        .map(|kib| kib * 1024)
+        .ok_or_else(|| broken(format!("/proc/{pid}/status has no VmHWM")))
+}
+
 /// How often the threads of a process went to sleep so far: each time, something had woken them.
 pub(crate) fn sleeps(pid: u32) -> Result<u64, Failure> {
     let mut sum = 0;

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::latency::Measured;
 use super::machine::Pace;
+use super::stream::Streamed;
 use super::workloads::{APPEND, CALL, Figure, HTTP_APPEND, Idle, READ};
 use crate::cli::BenchOptions;
 use crate::failure::Failure;
@@ -22,6 +23,7 @@ pub(crate) struct Report {
     pub(crate) stream_bytes_per_second: f64,
     pub(crate) figures: Vec<Figure>,
     pub(crate) idle: Vec<Idle>,
+    pub(crate) streamed: Vec<Streamed>,
     pub(crate) beside: Vec<Beside>,
 }
 
@@ -68,6 +70,9 @@ impl Report {
         for idle in &self.idle {
             let _ = write!(text, "\n{}", idle_line(idle));
         }
+        for streamed in &self.streamed {
+            let _ = write!(text, "\n{}", stream_line(streamed));
+        }
         let ratios: Vec<_> =
             self.ratios().iter().map(|ratio| vec![format!("{:.2}", ratio.value), ratio.name.clone()]).collect();
         let _ = write!(text, "\n\n{}", aligned(&["ratio", ""], &ratios));
@@ -79,6 +84,9 @@ impl Report {
         let _ = write!(text, "\n{}\n", self.machine_line());
         for idle in &self.idle {
             let _ = write!(text, "\n{}\n", idle_line(idle));
+        }
+        for streamed in &self.streamed {
+            let _ = write!(text, "\n{}\n", stream_line(streamed));
         }
         let ratios: Vec<_> =
             self.ratios().iter().map(|ratio| vec![ratio.name.clone(), format!("{:.2}", ratio.value)]).collect();
@@ -110,6 +118,14 @@ impl Report {
                 "cpu_share": idle.cpu_share,
                 "sleeps_per_second": idle.sleeps_per_second,
                 "first_answer_ms": idle.first_answer.map(|time| time.as_secs_f64() * 1000.0),
+            })).collect::<Vec<_>>(),
+            "streamed": self.streamed.iter().map(|streamed| json!({
+                "bytes": streamed.bytes,
+                "seconds": streamed.over.as_secs_f64(),
+                "bytes_per_second": streamed.bytes_per_second(),
+                "server_cpu_seconds": streamed.server_cpu.map(|cpu| cpu.as_secs_f64()),
+                "resident_bytes_before": streamed.resident_bytes.map(|(before, _)| before),
+                "resident_bytes_peak": streamed.resident_bytes.map(|(_, most)| most),
             })).collect::<Vec<_>>(),
             "beside": self.beside,
             "ratios": ratios,
@@ -246,6 +262,23 @@ fn idle_line(idle: &Idle) -> String {
     );
     if let Some(time) = idle.first_answer {
         let _ = write!(line, "; first answer {:.0} ms after the start", time.as_secs_f64() * 1000.0);
+    }
+    line
+}
+
+fn stream_line(streamed: &Streamed) -> String {
+    let mut line = format!(
+        "stream: {:.0} MB through a function and back in {:.2} s, {:.0} MB/s each way",
+        streamed.bytes as f64 / 1e6,
+        streamed.over.as_secs_f64(),
+        streamed.bytes_per_second() / 1e6,
+    );
+    if let Some((before, most)) = streamed.resident_bytes {
+        let _ =
+            write!(line, "; server {:.1} MB resident before, {:.1} MB at most", before as f64 / 1e6, most as f64 / 1e6);
+    }
+    if let Some(cpu) = streamed.server_cpu {
+        let _ = write!(line, "; {:.2} s of processor time with the worker", cpu.as_secs_f64());
     }
     line
 }

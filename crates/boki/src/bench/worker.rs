@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use boki_sdk::{Cx, Failure as Failed, Input, Output, Worker};
+use boki_sdk::{Cx, Failure as Failed, Input, InputStream, Output, OutputStream, Worker};
 
 use crate::cli::BenchWorker;
 use crate::failure::{Exit, Failure};
@@ -12,6 +12,8 @@ use crate::failure::{Exit, Failure};
 pub(crate) const NOOP: &str = "noop";
 /// The function that calls [`NOOP`] and returns how many nanoseconds that took.
 pub(crate) const OUTER: &str = "outer";
+/// The function that returns its input piece by piece, as it comes.
+pub(crate) const ECHO: &str = "echo";
 /// More than any number of clients that the benchmark has.
 const CONCURRENCY: u32 = 16_384;
 
@@ -43,7 +45,7 @@ pub(crate) fn idle_name(number: u32) -> String {
 pub(crate) async fn worker(args: BenchWorker) -> Result<(), Failure> {
     let worker = Worker::new().name("bench").concurrency(CONCURRENCY);
     let worker = match args.functions {
-        0 => worker.raw(NOOP, noop).raw(OUTER, outer),
+        0 => worker.raw(NOOP, noop).raw(OUTER, outer).streams(ECHO, echo),
         many => (args.first..args.first + many).fold(worker, |worker, number| worker.raw(idle_name(number), noop)),
     };
     worker.serve().await.map_err(|error| {
@@ -53,6 +55,10 @@ pub(crate) async fn worker(args: BenchWorker) -> Result<(), Failure> {
 
 async fn noop(_: Cx, input: Input) -> Result<Output, Failed> {
     Ok(Output::bytes(input.into_bytes()))
+}
+
+async fn echo(_: Cx, input: InputStream) -> Result<OutputStream, Failed> {
+    Ok(OutputStream::new(input))
 }
 
 async fn outer(cx: Cx, input: Input) -> Result<Output, Failed> {

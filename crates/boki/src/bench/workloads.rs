@@ -10,6 +10,7 @@ use super::latency::{Load, Measured, Plan, broken, closed_loop};
 use super::loads::{Append, BOOK, Exchange, Nested, ReadLast};
 use super::machine::{Meter, Pace};
 use super::process::{CpuClock, resident_bytes, sleeps};
+use super::stream::{Streamed, stream};
 use super::target::{FUNCTIONS_PER_WORKER, ServerUnderTest, Workers, folder};
 use super::worker::{NOOP, OUTER, idle_name};
 use crate::cli::{BenchOptions, Language, Workload};
@@ -60,19 +61,28 @@ pub(crate) struct Loads<'a> {
     pace: Pace,
     figures: Vec<Figure>,
     idle: Vec<Idle>,
+    streamed: Vec<Streamed>,
+}
+
+/// Everything that was measured, and the machine's pace over the whole time.
+pub(crate) struct Measurements {
+    pub(crate) figures: Vec<Figure>,
+    pub(crate) idle: Vec<Idle>,
+    pub(crate) streamed: Vec<Streamed>,
+    pub(crate) pace: Pace,
 }
 
 impl<'a> Loads<'a> {
     pub(crate) fn new(options: &'a BenchOptions, note: &'a dyn Fn(&str)) -> Result<Loads<'a>, Failure> {
         let mut meter = Meter::new(&folder(options), options.size as usize)?;
         let pace = meter.pace(pace_time(options))?;
-        Ok(Loads { options, note, meter, pace, figures: Vec::new(), idle: Vec::new() })
+        Ok(Loads { options, note, meter, pace, figures: Vec::new(), idle: Vec::new(), streamed: Vec::new() })
     }
 
-    /// All figures, and the machine's pace over the whole time.
-    pub(crate) fn finish(mut self) -> Result<(Vec<Figure>, Vec<Idle>, Pace), Failure> {
+    pub(crate) fn finish(mut self) -> Result<Measurements, Failure> {
         self.pace.merge(&self.meter.pace(pace_time(self.options))?);
-        Ok((self.figures, self.idle, self.pace))
+        let Loads { figures, idle, streamed, pace, .. } = self;
+        Ok(Measurements { figures, idle, streamed, pace })
     }
 
     /// Measures one workload.
@@ -82,6 +92,12 @@ impl<'a> Loads<'a> {
             Workload::Read { in_flight } => self.read(in_flight).await,
             Workload::Http { clients } => self.http_append(clients).await,
             Workload::Call { clients, worker, nested } => self.call(clients, *worker, *nested).await,
+            Workload::Stream { megabytes } => {
+                (self.note)(&format!("a stream of {megabytes} MB"));
+                let server = ServerUnderTest::prepare(self.options, Workers::Noop(Language::Rust)).await?;
+                self.streamed.push(stream(&server, u64::from(*megabytes) * 1_000_000).await?);
+                Ok(())
+            }
             Workload::Idle { window, functions, called } => self.idle(*window, *functions, *called).await,
             Workload::Url { url, body, name, pid, clients } => {
                 let clock = pid.map(|pid| CpuClock::of(vec![pid]));

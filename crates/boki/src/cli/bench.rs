@@ -121,6 +121,12 @@ pub(crate) enum Workload {
         #[arg(long, value_delimiter = ',', default_value = "1,64", value_parser = in_flight())]
         clients: Vec<u32>,
     },
+    /// A large body through a function that returns it piece by piece, over HTTP: megabytes per second, and the server's memory.
+    Stream {
+        /// How large, in millions of bytes.
+        #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+        megabytes: u32,
+    },
     /// A server without load: memory, processor time, wake-ups, and how fast it starts.
     Idle {
         /// How long to watch it, in seconds.
