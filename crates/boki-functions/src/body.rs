@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
+use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt};
 
 use crate::error::CallError;
@@ -121,7 +122,7 @@ impl BodyError {
 /// Bytes that come piece by piece. Dropping it tells whoever makes them that nobody wants them any more.
 pub struct BodyStream {
     /// `None`: it has ended.
-    pieces: Option<Pin<Box<dyn Stream<Item = Result<Bytes, BodyError>> + Send>>>,
+    pieces: Option<BoxStream<'static, Result<Bytes, BodyError>>>,
     /// How many bytes come in all, where that is known.
     len: Option<u64>,
     taken: u64,
@@ -150,6 +151,7 @@ impl BodyStream {
 
     /// How many bytes come in all, where that is known.
     #[must_use]
+    #[allow(clippy::len_without_is_empty, reason = "whether a stream is empty is known at its end")]
     pub fn len(&self) -> Option<u64> {
         self.len
     }

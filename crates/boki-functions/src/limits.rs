@@ -311,7 +311,7 @@ mod tests {
             ("match", LimitRule { matches: "call:".parse().unwrap(), ..limit.clone() }),
             ("concurrency", LimitRule { concurrency: Some(0), ..limit.clone() }),
             ("concurrency", LimitRule { concurrency: None, ..limit.clone() }),
-            ("weight", LimitRule { weight: Some(1001), ..limit.clone() }),
+            ("weight", LimitRule { weight: Some(1001), ..limit }),
         ];
         for (field, limit) in refused {
             assert_eq!(limit.check().unwrap_err().field, field, "{limit:?}");

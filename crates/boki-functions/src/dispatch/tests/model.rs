@@ -71,6 +71,9 @@ struct Script {
     running: BTreeSet<AttemptKey>,
 }
 
+/// Names a bucket: the rule, and the limit key if it has one for each.
+type RuleAndKey = (String, Option<Arc<str>>);
+
 impl Script {
     fn new() -> Script {
         let mut world = World::with(FunctionsConfig { max_depth: 3, queue_calls: 20, ..FunctionsConfig::default() });
@@ -192,7 +195,7 @@ impl Script {
             assert_eq!(worker.taken[usize::from(*level)], *count);
         }
         // Limits: nobody begins while as many run as may.
-        let mut running: BTreeMap<(String, Option<Arc<str>>), (u32, bool)> = BTreeMap::new();
+        let mut running: BTreeMap<RuleAndKey, (u32, bool)> = BTreeMap::new();
         for (key, attempt) in &table.attempts {
             if attempt.worker.is_some() {
                 for (limit, bucket) in self.held_to(key) {
