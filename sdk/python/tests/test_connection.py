@@ -229,6 +229,20 @@ def test_questions_wait_for_room_in_the_order_in_which_they_came(run: Run) -> No
     run(test())
 
 
+def test_a_session_never_goes_back(run: Run) -> None:
+    async def test() -> None:
+        async with connected() as (_, peer, client):
+            book = await open_book(peer, client)
+            for position in (9, 4):
+                tail = asyncio.create_task(book.tail())
+                corr, _ = await peer.expect(wire.TAIL)
+                peer.send(wire.TAIL_IS, corr, server_side.tail_is(3, position))
+                await tail
+                assert book.position == 9
+
+    run(test())
+
+
 def test_a_closed_client_answers_nothing_more(run: Run) -> None:
     async def test() -> None:
         async with connected() as (_, peer, client):
