@@ -324,6 +324,23 @@ def test_durations_come_in_several_forms() -> None:
             milliseconds(wrong)
 
 
+def test_the_loop_may_be_that_of_uvloop(server: ServerProcess) -> None:
+    from boki._serve import new_loop
+
+    async def test() -> None:
+        async with new_book(server) as (_, book):
+            seqs = await asyncio.gather(*(book.append(str(n)) for n in range(10)))
+            assert await book.tail() == max(seqs)
+
+    loop = new_loop()
+    # Installed for the tests; where it is not, the usual loop serves.
+    assert type(loop).__module__ == "uvloop"
+    try:
+        loop.run_until_complete(test())
+    finally:
+        loop.close()
+
+
 def test_a_script_needs_no_await(server: ServerProcess) -> None:
     with boki.sync.connect(server.url) as client:
         book = client.create_book(unique())

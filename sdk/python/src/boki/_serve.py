@@ -36,7 +36,7 @@ def serve(
     # What was loaded until now stays: the collector need not look at it again.
     gc.collect()
     gc.freeze()
-    loop = _new_loop()
+    loop = new_loop()
     try:
         loop.run_until_complete(_serve(worker))
     finally:
@@ -60,7 +60,7 @@ async def _serve(worker: Worker) -> None:
     await worker.serve(stop)
 
 
-def _new_loop() -> asyncio.AbstractEventLoop:
+def new_loop() -> asyncio.AbstractEventLoop:
     """That of uvloop, if somebody has installed it."""
     try:
         import uvloop  # type: ignore[import-not-found,unused-ignore]
