@@ -10,6 +10,9 @@ import subprocess
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+from ._errors import Error
 
 _PATIENCE = 20.0
 
@@ -22,10 +25,12 @@ class ServerProcess:
         binary: str | None = None,
         config: str = "",
         settings: Mapping[str, str] | None = None,
+        virtual_time: bool | str = False,
     ) -> None:
         self._binary = binary or find_binary()
         self._config = config
         self._settings = dict(settings or {})
+        self._time = "now" if virtual_time is True else virtual_time or None
         self._folder = tempfile.TemporaryDirectory(prefix="boki-")
         self._process: subprocess.Popen[str] | None = None
         self._port = 0
@@ -58,6 +63,7 @@ class ServerProcess:
                     f"--config={config}",
                     f"--data={self.data}",
                     f"--listen=127.0.0.1:{self._port}",
+                    *([f"--virtual-time={self._time}"] if self._time else []),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -74,8 +80,18 @@ class ServerProcess:
         self._port = int(self.url.rpartition(":")[2])
         self._process = process
 
+    def time(self) -> float:
+        """What its clock shows, in seconds since 1970."""
+        return float(self._ask("GET", "/v1/time")["time_us"]) / 1e6
+
+    def advance(self, by: str, once_pausing: int) -> None:
+        """Moves its clock on."""
+        self._ask("POST", "/v1/time/advance", {"by": by, "once_pausing": once_pausing})
+
     def kill(self) -> None:
-        """Ends it as a crash would."""
+        """Ends it as a crash would. Virtual time goes on from there when it is started again."""
+        if self._time:
+            self._time = str(self._ask("GET", "/v1/time")["time"])
         if self._process is not None:
             self._process.kill()
             self._reap()
@@ -85,6 +101,20 @@ class ServerProcess:
         if self._process is not None:
             self._process.send_signal(signal.SIGTERM)
             self._reap()
+
+    def _ask(self, method: str, path: str, body: object = None) -> dict[str, Any]:
+        from http.client import HTTPConnection
+
+        connection = HTTPConnection("127.0.0.1", self._port)
+        try:
+            connection.request(method, path, None if body is None else json.dumps(body))
+            response = connection.getresponse()
+            answer: dict[str, Any] = json.loads(response.read())
+        finally:
+            connection.close()
+        if response.status >= 400:
+            raise Error(answer["detail"], code=answer["code"])
+        return answer
 
     def remove(self) -> None:
         """Removes its data."""

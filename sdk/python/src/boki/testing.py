@@ -7,21 +7,25 @@
             assert server.call("hello", "ada") == "Hello ada!"
 
 The server is the `boki` binary of `BOKI_BIN`, else that on the path; its data is gone afterwards.
+With `virtual_time=True` its time stands still until `advance` moves it, and at any time it crashes
+where the test wants it: `crash_worker`, `crash_after`, `restart`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
 from . import sync
 from ._client import connect
+from ._crash import Crossing
 from ._function import Function, registered
 from ._results import CallOutput, Sent
 from ._server_process import ServerProcess
-from ._terms import Duration
+from ._terms import Duration, seconds
 from ._worker import Worker
 
 __all__ = ["Server"]
@@ -33,6 +37,8 @@ class Server:
     """A server, and a worker with these functions (otherwise all that are decorated).
 
     `config` is the text of a `boki.toml`, `settings` are such on top: `{"limits__record": "1MiB"}`.
+    With `virtual_time` the server's time stands still: at the present, or at a moment such as
+    `"2030-01-01T00:00:00Z"`.
     """
 
     def __init__(
@@ -42,8 +48,10 @@ class Server:
         config: str = "",
         settings: Mapping[str, str] | None = None,
         concurrency: int = 100,
+        virtual_time: bool | str = False,
     ) -> None:
-        self._process = ServerProcess(binary, config, settings)
+        self._process = ServerProcess(binary, config, settings, virtual_time)
+        self._crossing: Crossing | None = None
         self._functions: Sequence[Callable[..., Any] | Function] = functions or registered
         self._concurrency = concurrency
         self._thread: sync.LoopThread | None = None
@@ -90,6 +98,43 @@ class Server:
         """As `Client.result`; waits for it."""
         return self.client.result(call, wait=wait)
 
+    def advance(self, by: Duration, *, once_pausing: int = 0) -> None:
+        """Lets so much time pass, at once: for a server with `virtual_time`.
+
+        What falls due on the way happens at the new time. First it waits until so many calls pause,
+        because their functions failed and said that trying again may help.
+        """
+        self._process.advance(f"{math.ceil(seconds(by) * 1000)}ms", once_pausing)
+
+    def now(self) -> float:
+        """What the server's clock shows, in seconds since 1970."""
+        return self._process.time()
+
+    def crash_worker(self) -> None:
+        """Lets the worker crash now: what ran is tried again. Returns when there is a new one."""
+        thread, crossing = self._worker_link()
+        thread.run(asyncio.wait_for(crossing.crash(), _PATIENCE))
+
+    def crash_after(self, operation: str, nth: int = 1) -> None:
+        """Lets the worker crash, once, at the nth such operation of an attempt.
+
+        It does so when the server has done it and before the function hears of that. Operations
+        are `append`, `trim`, `read`, `tail`, `tags`, `set_aux`, `call` and `send`; besides, `start`
+        (the attempt has not begun yet) and `return` (it has returned, and nobody knows). While
+        several calls run at once, their operations are counted together.
+        """
+        thread, crossing = self._worker_link()
+
+        async def plan() -> None:
+            crossing.crashes.plan(operation, nth)
+
+        thread.run(plan())
+
+    def _worker_link(self) -> tuple[sync.LoopThread, Crossing]:
+        if self._thread is None or self._crossing is None:
+            raise RuntimeError('there is no worker: use it inside "with Server(..) as server"')
+        return self._thread, self._crossing
+
     def restart(self) -> None:
         """Kills the server as a crash would, and starts it again on its data.
 
@@ -126,9 +171,9 @@ class Server:
         self._end()
 
     async def _start_worker(self) -> None:
-        worker = Worker(
-            self._functions, name="test", server=self.url, concurrency=self._concurrency
-        )
+        self._crossing = Crossing(self.url)
+        address = await self._crossing.open()
+        worker = Worker(self._functions, name="test", server=address, concurrency=self._concurrency)
         self._ready = asyncio.Event()
         self._stop = asyncio.Event()
         self._worker = asyncio.create_task(worker.serve(self._stop, self._ready))
@@ -150,6 +195,8 @@ class Server:
         if self._worker is not None and self._stop is not None:
             self._stop.set()
             await asyncio.wait([self._worker], timeout=_PATIENCE)
+        if self._crossing is not None:
+            await self._crossing.close()
 
     def _end(self) -> None:
         if self._thread is not None:
