@@ -177,7 +177,7 @@ async def serve(stop):
             elif kind == ERROR and corr in (0, REGISTRATION):  # refused: is there any use in trying again?
                 if process and Fields(body[1:]).name() == "BK0412": return True
                 raise ConnectionError("refused")
-            elif corr in link.open: link.open.pop(corr).set_result((kind, body))  # other kinds are skipped
+            elif (answer := link.open.get(corr)) and not answer.done(): answer.set_result((kind, body))  # others are skipped
     except (OSError, asyncio.IncompleteReadError):
         return link.writer.is_closing()  # closed here in good order, or lost: then what ran is tried again elsewhere
     finally:

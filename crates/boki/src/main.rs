@@ -19,6 +19,7 @@ mod record_form;
 mod remote;
 mod serve;
 mod settings;
+mod test;
 mod versions;
 
 use std::process::ExitCode;
@@ -62,6 +63,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
     let out = Output::new(cli.json);
     match cli.command {
         Command::New(args) => new::run(&args, out),
+        Command::Test(args) => test::run(&args),
         Command::Config(command) => settings::run(&command, out),
         Command::Explain { code } => explain(&code, out),
         Command::Completions { shell } => completions(shell, out),

@@ -29,6 +29,7 @@ const RUST: Language = Language {
     files: &[
         ("Cargo.toml", include_str!("../templates/rust/Cargo.toml.template")),
         ("src/main.rs", include_str!("../templates/rust/main.rs.template")),
+        ("src/tests.rs", include_str!("../templates/rust/tests.rs.template")),
         ("boki.toml", include_str!("../templates/rust/boki.toml.template")),
         ("README.md", include_str!("../templates/rust/README.md.template")),
         (".gitignore", "/target\n/.boki\n"),

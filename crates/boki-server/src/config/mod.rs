@@ -21,7 +21,7 @@ pub use limit::LimitSection;
 pub use mounts::{MountSection, RESERVED};
 pub use sections::{
     CallsSection, DEFAULT_PORT, DeploySection, Dev, Durability, FunctionsSection, LimitsSection, LogFormat, LogSection,
-    ServerSection, TelemetrySection, VersionsSection, WorkerSection,
+    ServerSection, TelemetrySection, TestSection, VersionsSection, WorkerSection,
 };
 pub use units::{Size, Span};
 
@@ -34,6 +34,8 @@ const ENV_PREFIX: &str = "BOKI_";
 pub struct Config {
     /// What `boki dev` runs beside the server.
     pub dev: Dev,
+    /// What `boki test` runs.
+    pub test: TestSection,
     /// Where the server listens and what it promises.
     pub server: ServerSection,
     /// What is refused at the door.

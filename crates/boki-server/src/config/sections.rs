@@ -26,6 +26,14 @@ pub struct Dev {
     pub watch: Vec<PathBuf>,
 }
 
+/// What `boki test` runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TestSection {
+    /// The command that runs the project's tests, as for a shell; `cargo test` or `pytest` unless set.
+    pub command: Option<String>,
+}
+
 /// Where the server listens and what it promises.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]

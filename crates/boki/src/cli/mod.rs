@@ -20,7 +20,7 @@ pub(crate) use demo::DemoArgs;
 pub(crate) use deploy::{DeployArgs, Deployer, VersionsCommand};
 pub(crate) use limits::{LimitsCommand, SetLimit};
 pub(crate) use logs::LogsArgs;
-pub(crate) use server::{ConfigCommand, ConfigFile, DEFAULT_FILE, DevArgs, NewArgs, ServerArgs, Time};
+pub(crate) use server::{ConfigCommand, ConfigFile, DEFAULT_FILE, DevArgs, NewArgs, ServerArgs, TestArgs, Time};
 
 /// Where clients look for the server unless told otherwise.
 pub(crate) const DEFAULT_SERVER: &str = "127.0.0.1:2654";
@@ -63,6 +63,8 @@ pub(crate) enum Command {
     New(NewArgs),
     /// Run a server and your code, and reload the code when it changes.
     Dev(DevArgs),
+    /// Run the tests of the project in this folder.
+    Test(TestArgs),
     /// Run a server.
     Server(ServerArgs),
     /// Call a function and print what it returns.

@@ -1,5 +1,6 @@
 //! Commands about a server on this machine and its configuration.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::SystemTime;
@@ -113,6 +114,22 @@ pub(crate) struct NewArgs {
     /// built from, unless given.
     #[arg(long, value_name = "DIR")]
     pub(crate) sdk_path: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Without a command in [test] of boki.toml it is `cargo test` or `pytest`, whichever suits the folder.
+The tests find this binary in BOKI_BIN.
+
+Examples:
+  boki test
+  boki test -- -k greetings       further arguments go to the command")]
+pub(crate) struct TestArgs {
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+    /// Given on to the command.
+    #[arg(last = true, value_name = "ARGUMENTS")]
+    pub(crate) arguments: Vec<OsString>,
 }
 
 #[derive(Debug, Subcommand)]

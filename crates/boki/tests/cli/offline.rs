@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::process::{boki, run};
+use crate::process::{BOKI, boki, run};
 
 #[test]
 fn help_is_there_for_every_command_and_has_examples() {
@@ -113,9 +113,12 @@ fn a_new_project_is_made_once_and_names_the_sdk() {
     let shop = folder.path().join("shop");
     let manifest = std::fs::read_to_string(shop.join("Cargo.toml")).unwrap();
     assert!(manifest.contains("name = \"shop\"") && !manifest.contains("{{"), "{manifest}");
-    let sdk = manifest.split("path = \"").nth(1).unwrap().split('"').next().unwrap();
-    assert!(std::path::Path::new(sdk).join("src/lib.rs").exists(), "{sdk}");
-    for file in ["src/main.rs", "boki.toml", "README.md", ".gitignore"] {
+    let crates: Vec<&str> = manifest.split("path = \"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+    assert_eq!(crates.len(), 2, "{manifest}");
+    for path in crates {
+        assert!(std::path::Path::new(path).join("src/lib.rs").exists(), "{path}");
+    }
+    for file in ["src/main.rs", "src/tests.rs", "boki.toml", "README.md", ".gitignore"] {
         let text = std::fs::read_to_string(shop.join(file)).unwrap();
         assert!(!text.is_empty() && !text.contains("{{"), "{file}");
     }
@@ -125,4 +128,15 @@ fn a_new_project_is_made_once_and_names_the_sdk() {
     new(&["9 lives"]).failed(2, "BK0701");
     new(&["other", "--sdk-path", "/nowhere"]).failed(2, "BK0701");
     assert!(!folder.path().join("other").exists());
+}
+
+#[test]
+fn tests_run_as_the_configuration_says_and_find_the_binary() {
+    let folder = tempfile::tempdir().unwrap();
+    let test = |arguments: &[&str]| run(boki(&["test"]).args(arguments).current_dir(folder.path()));
+    test(&[]).failed(2, "BK0701");
+    std::fs::write(folder.path().join("boki.toml"), "[test]\ncommand = \"printf '%s\\n' $BOKI_BIN\"\n").unwrap();
+    assert_eq!(test(&["--", "a b", "c"]).ok(), format!("{BOKI}\na b\nc\n"));
+    std::fs::write(folder.path().join("boki.toml"), "[test]\ncommand = \"exit 7;\"\n").unwrap();
+    assert_eq!(test(&[]).code, 7);
 }
