@@ -268,6 +268,12 @@ fn metrics_of(app: &App) -> String {
     out.gauge("boki_workers", "Connected workers.", functions.workers as u64);
     out.gauge("boki_calls_running", "Attempts that run.", functions.running as u64);
     out.gauge("boki_calls_queued", "Attempts that wait for a worker.", functions.queued as u64);
+    out.gauge("boki_streams", "Outputs that are being passed on piece by piece.", functions.streams);
+    out.gauge(
+        "boki_stream_peak_bytes",
+        "Most bytes of any one output that ever waited for its reader.",
+        functions.stream_peak_bytes,
+    );
     out.gauge("boki_calls_backlog", "Calls on record that wait for their turn.", functions.backlog as u64);
     let limits = app.functions.limits();
     for (name, help, kind, value) in LIMIT_METRICS {
