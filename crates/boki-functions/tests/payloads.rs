@@ -139,6 +139,36 @@ async fn what_is_refused_leaves_no_blob() {
 }
 
 #[tokio::test]
+async fn a_result_that_finds_no_room_is_told_kept_and_recorded_once_there_is_some() {
+    let engine = Engine::start(config()).await;
+    let mut worker = engine.worker(1, &["hold"]).await;
+    let ids = [
+        engine.functions.send(engine.call("hold", "1")).await.unwrap().id,
+        engine.functions.send(engine.call("hold", "2")).await.unwrap().id,
+    ];
+    let blob_dir = engine.data.path().join("blob");
+    std::fs::remove_dir(&blob_dir).unwrap();
+    let given = worker.given().await;
+    worker.succeed(&given, &bytes(1, LARGE));
+    let error = engine.functions.result(engine.book, ids[0], Some(LONG)).await.unwrap_err();
+    assert_eq!(error.code(), "BK0418");
+    // It has not run in vain: the result is there as soon as it can be written down.
+    std::fs::create_dir(&blob_dir).unwrap();
+    loop {
+        match engine.functions.result(engine.book, ids[0], Some(LONG)).await {
+            Ok(Some(reply)) => {
+                assert!(reply.attempts == 1 && whole(reply).await == bytes(1, LARGE));
+                break;
+            }
+            Err(error) if error.code() == "BK0418" => tokio::task::yield_now().await,
+            other => panic!("{other:?}"),
+        }
+    }
+    let given = worker.given().await;
+    assert_eq!(given.call, ids[1]);
+}
+
+#[tokio::test]
 async fn a_function_that_takes_streams_gets_a_stream_in_every_attempt_from_its_beginning() {
     let engine = Engine::start(FunctionsConfig { payload_bytes: 100_000, ..config() }).await;
     let mut worker = streaming_worker(&engine).await;

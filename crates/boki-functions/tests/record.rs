@@ -152,6 +152,22 @@ async fn of_two_engines_that_run_a_call_the_first_result_is_everybodys() {
 }
 
 #[tokio::test]
+async fn a_call_that_an_engine_accepts_before_it_has_recovered_runs_once() {
+    let engine = Engine::start(config()).await;
+    let mut worker = engine.worker(1, &["hold"]).await;
+    let first = engine.functions.send(engine.call("hold", "before")).await.unwrap();
+    worker.given().await;
+    let second = Functions::new(engine.node.clone(), config());
+    let mut other = Worker::connect(&second, register("other", 4, &["hold"])).await;
+    let own = second.send(engine.call("hold", "own")).await.unwrap();
+    assert_eq!(other.given().await.call, own.id);
+    assert_eq!(second.recover().await.unwrap(), 1);
+    assert_eq!(other.given().await.call, first.id);
+    Worker::settled(&second, |functions| functions.status().backlog == 0).await;
+    assert_eq!(second.status().running, 2);
+}
+
+#[tokio::test]
 async fn a_send_to_nobody_is_refused_and_leaves_nothing() {
     let engine = Engine::start(config()).await;
     let error = engine.functions.send(engine.call("hold", "")).await.unwrap_err();

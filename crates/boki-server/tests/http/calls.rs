@@ -161,6 +161,28 @@ async fn what_was_sent_gives_its_result_later() {
 }
 
 #[tokio::test]
+async fn what_is_large_is_kept_beside_the_log() {
+    let running = start().await;
+    let _worker = with_worker(&running).await;
+    let input: String = (0..100_000).map(|number| format!("{number} ")).collect();
+    let sent = running.send("POST", "/send/echo", &[("content-type", "text/plain")], input.clone()).await;
+    assert_eq!(sent.status, 202);
+    let id = sent.json()["call"].as_str().unwrap().to_owned();
+    for _ in 0..2 {
+        let answer = running.get(&format!("/v1/calls/{id}/result?wait=30s")).await.ok();
+        assert_eq!((answer.header("content-type"), answer.body.len()), ("text/plain", input.len()));
+        assert!(answer.body == input);
+    }
+    // With a key: the same result for everybody, and another input is another call.
+    let keyed = [("content-type", "text/plain"), ("idempotency-key", "k")];
+    for _ in 0..2 {
+        let answer = running.send("POST", "/call/echo", &keyed, input.clone()).await.ok();
+        assert!(answer.body == input);
+    }
+    running.send("POST", "/call/echo", &keyed, input.replace('7', "8")).await.is_problem(422, "BK0407");
+}
+
+#[tokio::test]
 async fn a_call_can_be_cancelled() {
     let running = start().await;
     let _worker = with_worker(&running).await;
