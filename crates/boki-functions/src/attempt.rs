@@ -154,7 +154,7 @@ impl Shared {
             attempts += 1;
             count(&self.counters.retries);
             if let Some(turn) = turn.filter(|turn| has_begun && turn.has_input()) {
-                (invocation, pump) = turn.renew(&invocation).await?;
+                (invocation, pump) = turn.renew(&invocation);
             }
         }
     }

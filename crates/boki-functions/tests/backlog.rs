@@ -68,7 +68,7 @@ async fn a_hundred_thousand_sends_run_in_order_once_each_across_a_restart() {
     Worker::settled(&engine.functions, ended).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn lanes_take_turns_side_by_side_and_each_in_its_own_order() {
     let engine = Engine::start(config()).await;
     // Nobody takes calls of "slow"; it keeps those of "fast" from nothing.

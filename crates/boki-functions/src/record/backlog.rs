@@ -478,6 +478,26 @@ mod tests {
     }
 
     #[test]
+    fn large_inputs_come_out_one_after_the_other() {
+        let mut backlog = Backlog::default();
+        for seq in 1..=10 {
+            backlog.wait(&name("f", None), Seq(seq));
+        }
+        let mut order = Vec::new();
+        let mut out: VecDeque<_> = fetch_all(&mut backlog, OUT_BYTES / 2).into();
+        assert_eq!(out.len(), 2);
+        while let Some((lane, seq)) = out.pop_front() {
+            order.push(seq.0);
+            backlog.started(lane, OUT_BYTES / 2);
+            out.extend(fetch_all(&mut backlog, OUT_BYTES / 2));
+            assert!(out.len() <= 2);
+            backlog.let_go(lane);
+        }
+        assert_eq!(order, (1..=10).collect::<Vec<_>>());
+        assert!(is_blank(&backlog));
+    }
+
+    #[test]
     fn very_many_lanes_of_a_function_take_turns() {
         let mut backlog = Backlog::default();
         let mut out = VecDeque::new();

@@ -218,26 +218,59 @@ impl Shared {
             Payload::Inline(bytes) => return Ok(Body::Whole(bytes)),
             Payload::Blob(blob) => blob,
         };
-        let name = blob_name(book, id, part, blob.version);
-        let source = self.node.blobs().read(name).await.map_err(|error| blob_failure(part, error))?;
-        // Its record was trimmed, and it with that.
+        // Is there none, its record was trimmed, and it with that.
+        let source = open_blob(self.node.blobs(), blob_name(book, id, part, blob.version), part, blob.len).await?;
         let source = source.ok_or(CallError::CallNotFound { id })?;
-        if source.len() != blob.len {
-            let reason = format!("{name} has {} bytes, its record says {}", source.len(), blob.len).into();
-            return Err(CallError::PayloadDamaged { what: part.what(), reason });
-        }
-        Ok(Body::Stream(BodyStream::new(read(source, part)).of_len(blob.len)))
+        Ok(Body::Stream(BodyStream::new(read(Source::Open(Box::new(source)), part)).of_len(blob.len)))
+    }
+
+    /// An input beside the log. It is opened when the first piece is taken: calls that wait hold no files open.
+    pub(super) fn stored_input(&self, (book, id): (BookId, CallId), blob: BlobRef) -> BodyStream {
+        let name = blob_name(book, id, Part::Input, blob.version);
+        let source = Source::Closed(self.node.blobs().clone(), name, blob.len);
+        BodyStream::new(read(source, Part::Input)).of_len(blob.len)
     }
 }
 
-fn read(source: BlobSource, part: Part) -> impl Stream<Item = Result<Bytes, BodyError>> + Send + 'static {
-    Box::pin(stream::unfold(Some(source), move |source| async move {
-        let mut source = source?;
-        match source.next().await {
-            Ok(piece) => Some((Ok(piece?), Some(source))),
-            Err(error) => Some((Err(BodyError::Call(Box::new(blob_failure(part, error)))), None)),
+/// A blob that is to be read, piece by piece.
+enum Source {
+    Closed(Blobs, BlobName, u64),
+    Open(Box<BlobSource>),
+    Over,
+}
+
+fn read(source: Source, part: Part) -> impl Stream<Item = Result<Bytes, BodyError>> + Send + 'static {
+    Box::pin(stream::unfold(source, move |source| async move {
+        match next_piece(source, part).await {
+            Ok((piece, source)) => Some((Ok(piece?), source)),
+            Err(error) => Some((Err(BodyError::Call(Box::new(error))), Source::Over)),
         }
     }))
+}
+
+async fn next_piece(source: Source, part: Part) -> Result<(Option<Bytes>, Source), CallError> {
+    let mut source = match source {
+        Source::Closed(blobs, name, len) => {
+            let missing =
+                || CallError::PayloadDamaged { what: part.what(), reason: format!("{name} is missing").into() };
+            Box::new(open_blob(&blobs, name, part, len).await?.ok_or_else(missing)?)
+        }
+        Source::Open(source) => source,
+        Source::Over => return Ok((None, Source::Over)),
+    };
+    let piece = source.next().await.map_err(|error| blob_failure(part, error))?;
+    Ok((piece, Source::Open(source)))
+}
+
+async fn open_blob(blobs: &Blobs, name: BlobName, part: Part, len: u64) -> Result<Option<BlobSource>, CallError> {
+    let source = blobs.read(name).await.map_err(|error| blob_failure(part, error))?;
+    match &source {
+        Some(source) if source.len() != len => {
+            let reason = format!("{name} has {} bytes, its record says {len}", source.len()).into();
+            Err(CallError::PayloadDamaged { what: part.what(), reason })
+        }
+        _ => Ok(source),
+    }
 }
 
 /// Bytes that are there as a whole, in pieces that the disk is given at a time.

@@ -10,6 +10,7 @@ use boki_log::{BookId, LogError, Position, Seq};
 use boki_wire::worker::CallId;
 use bytes::Bytes;
 use parking_lot::Mutex;
+use tokio::task::unconstrained;
 use tokio_util::sync::CancellationToken;
 
 use super::backlog::{Fetch, LaneKey};
@@ -72,11 +73,11 @@ impl Turn {
     }
 
     /// The call as another attempt is given it, with its input from the beginning.
-    pub(crate) async fn renew(&self, invocation: &Invocation) -> Result<(Arc<Invocation>, Option<Pump>), CallError> {
+    pub(crate) fn renew(&self, invocation: &Invocation) -> (Arc<Invocation>, Option<Pump>) {
         let input = self.blobs.lock().input;
         let (stream, pump) = match input {
             Some((of, blob)) => {
-                let (stream, pump) = self.shared.stream_input(of, blob).await?;
+                let (stream, pump) = self.shared.stream_input(of, blob);
                 (Some(stream), Some(pump))
             }
             None => (invocation.stream.clone(), None),
@@ -91,7 +92,7 @@ impl Turn {
             input: invocation.input.clone(),
             stream,
         };
-        Ok((Arc::new(invocation), pump))
+        (Arc::new(invocation), pump)
     }
 
     /// Takes an output that comes piece by piece. Is it large, it lies with the turn, and what is returned is empty.
@@ -222,7 +223,11 @@ impl Shared {
         if let (Ok(Input::Stream(..)), Payload::Blob(blob)) = (&input, &on_record.accepted.input) {
             turn.blobs.lock().input = Some(((book, id), *blob));
         }
-        let Some(cancelled) = shared.records.watched.begin(book, id) else { return false };
+        let Some(cancelled) = shared.records.watched.begin(book, id) else {
+            drop(turn);
+            shared.clean_up(book, &ticket).await;
+            return false;
+        };
         // In this order: an end that is recorded after the look finds the call begun.
         match shared.last_of(book, id).await {
             Ok(last) if last != on_record.seq => {
@@ -246,8 +251,10 @@ impl Shared {
     pub(super) fn start(shared: &Arc<Shared>, call: TurnOf) {
         let mut run = Box::pin(Shared::carry(Arc::clone(shared), call));
         // Up to where the dispatcher is asked nothing in it waits. So calls of a lane come there in their order, as they
-        // would not if it were left to their tasks. Without a waker, since the task looks again anyway.
-        if pin!(run.as_mut()).poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+        // would not if it were left to their tasks. Without a waker, since the task looks again anyway; unconstrained, since
+        // else it would wait when this task has had its share of time.
+        let first = pin!(unconstrained(run.as_mut()));
+        if first.poll(&mut Context::from_waker(Waker::noop())).is_pending() {
             shared.tasks.spawn_on(run, &shared.runtime);
         }
     }
@@ -272,27 +279,18 @@ impl Shared {
             }
         };
         if streams {
-            let (stream, pump) = self.stream_input(of, blob).await?;
+            let (stream, pump) = self.stream_input(of, blob);
             return Ok(Input::Stream(stream, pump));
         }
-        let body = self.open(of, Part::Input, Payload::Blob(blob)).await.map_err(missing)?;
-        body.gather(limit).await.map(Input::Whole).map_err(|error| error.of("input"))
+        let input = Body::Stream(self.stored_input(of, blob));
+        input.gather(limit).await.map(Input::Whole).map_err(|error| error.of("input"))
     }
 
     /// Passes an input on from its blob.
-    async fn stream_input(
-        self: &Arc<Shared>,
-        of: (BookId, CallId),
-        blob: BlobRef,
-    ) -> Result<(Arc<StreamedInput>, Pump), CallError> {
-        match self.open(of, Part::Input, Payload::Blob(blob)).await.map_err(missing)? {
-            Body::Stream(pieces) => {
-                let stream = StreamedInput::new();
-                let pump = Pump::start(self, Arc::clone(&stream), pieces);
-                Ok((stream, pump))
-            }
-            Body::Whole(_) => Err(CallError::InvalidCall { reason: "its input is no stream" }),
-        }
+    fn stream_input(self: &Arc<Shared>, of: (BookId, CallId), blob: BlobRef) -> (Arc<StreamedInput>, Pump) {
+        let stream = StreamedInput::new();
+        let pump = Pump::start(self, Arc::clone(&stream), self.stored_input(of, blob));
+        (stream, pump)
     }
 
     /// The accepted call that is recorded at `seq`; `None`: it has ended, and that is trimmed.
@@ -312,15 +310,5 @@ impl Shared {
         let id = id.ok_or(LogError::Malformed { reason: "the record of a call does not say of which" })?;
         let accepted = Accepted::decode(&record.body.payload_bytes())?;
         Ok(Some((id, OnRecord { seq, time_us: record.time_us, accepted })))
-    }
-}
-
-/// The input of a call that is on record is there, or something is wrong.
-fn missing(error: CallError) -> CallError {
-    match error {
-        CallError::CallNotFound { .. } => {
-            CallError::PayloadDamaged { what: "input", reason: "its file is missing".into() }
-        }
-        other => other,
     }
 }
