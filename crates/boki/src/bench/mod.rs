@@ -3,12 +3,14 @@
 //! - [`machine`]: the machine alone. [`latency`]: the closed loop that every load is.
 //! - [`target`]: the server; [`workloads`]: which loads it gets; [`loads`]: what one client of each does; [`http`], [`worker`]:
 //!   what they need.
+//! - [`fairness`]: one customer beside the backlog of another.
 //! - [`stream`]: one large body instead of many operations.
 //! - [`report`]: figures and ratios, for people and programs.
 //!
 //! The load comes from this process and the server is another, so that neither takes the other's locks, and each pays
 //! for its own system calls.
 
+mod fairness;
 mod http;
 mod latency;
 mod loads;

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::fairness::{ALONE, BESIDE};
 use super::latency::Measured;
 use super::machine::Pace;
 use super::stream::Streamed;
@@ -205,6 +206,10 @@ impl Report {
                 _ => {}
             }
         }
+        let p99 = |workload| self.figures.iter().find(|figure| figure.workload == workload).map(p99_us);
+        if let (Some(alone), Some(beside)) = (p99(ALONE), p99(BESIDE)) {
+            add("p99 of a call beside another key's backlog / p99 alone".to_owned(), beside, alone);
+        }
         let appends = self.figures.iter().filter(|figure| figure.workload == APPEND);
         let most = appends.map(|figure| figure.measured.per_second()).fold(0.0, f64::max);
         if most > 0.0 {
@@ -226,6 +231,10 @@ impl Report {
         }
         ratios
     }
+}
+
+fn p99_us(figure: &Figure) -> f64 {
+    figure.measured.latencies.quantile_us(0.99)
 }
 
 fn figure_json(figure: &Figure) -> Value {

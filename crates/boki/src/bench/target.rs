@@ -9,6 +9,7 @@ use rustix::fs::statfs;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::fairness::PLACES;
 use super::http::{HttpConnection, request};
 use super::latency::broken;
 use super::process::{CpuClock, OwnProcess, children};
@@ -39,6 +40,8 @@ pub(crate) enum Workers {
     None,
     /// One worker, with the functions that are measured.
     Noop(Language),
+    /// One worker with few places, whose function takes a while.
+    Busy,
     /// So many functions, on as few workers as take them.
     Many(u32),
 }
@@ -85,7 +88,7 @@ impl ServerUnderTest {
         let address = address.strip_prefix("http://").unwrap_or(address).trim_end_matches('/').to_owned();
         let worker = match workers {
             Workers::None => None,
-            Workers::Noop(Language::Python) | Workers::Many(_) => {
+            Workers::Noop(Language::Python) | Workers::Busy | Workers::Many(_) => {
                 return Err(Failure::input(
                     "these workers are only started with a server of the benchmark's own",
                     "leave out --server",
@@ -135,6 +138,7 @@ fn config(folder: &Path, options: &BenchOptions, workers: Workers) -> Result<Str
         Workers::Noop(Language::Python) => {
             vec![python_command(folder).map_err(|error| Failure::io("cannot write the Python functions", &error))?]
         }
+        Workers::Busy => vec![format!("exec {binary} bench-worker --places {PLACES}")],
         Workers::Many(functions) => (0..functions)
             .step_by(FUNCTIONS_PER_WORKER as usize)
             .map(|first| {

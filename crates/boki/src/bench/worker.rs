@@ -1,7 +1,7 @@
 //! The workers of a benchmark: what `boki bench call` calls, and many functions that wait to be called.
 
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use boki_sdk::{Cx, Failure as Failed, Input, InputStream, Output, OutputStream, Worker};
 
@@ -14,6 +14,8 @@ pub(crate) const NOOP: &str = "noop";
 pub(crate) const OUTER: &str = "outer";
 /// The function that returns its input piece by piece, as it comes.
 pub(crate) const ECHO: &str = "echo";
+/// The function that takes as many milliseconds as its input says.
+pub(crate) const WORK: &str = "work";
 /// More than any number of clients that the benchmark has.
 const CONCURRENCY: u32 = 16_384;
 
@@ -43,9 +45,9 @@ pub(crate) fn idle_name(number: u32) -> String {
 
 /// The hidden command `bench-worker`: serves until the server goes away.
 pub(crate) async fn worker(args: BenchWorker) -> Result<(), Failure> {
-    let worker = Worker::new().name("bench").concurrency(CONCURRENCY);
+    let worker = Worker::new().name("bench").concurrency(args.places.unwrap_or(CONCURRENCY));
     let worker = match args.functions {
-        0 => worker.raw(NOOP, noop).raw(OUTER, outer).streams(ECHO, echo),
+        0 => worker.raw(NOOP, noop).raw(OUTER, outer).raw(WORK, work).streams(ECHO, echo),
         many => (args.first..args.first + many).fold(worker, |worker, number| worker.raw(idle_name(number), noop)),
     };
     worker.serve().await.map_err(|error| {
@@ -59,6 +61,14 @@ async fn noop(_: Cx, input: Input) -> Result<Output, Failed> {
 
 async fn echo(_: Cx, input: InputStream) -> Result<OutputStream, Failed> {
     Ok(OutputStream::new(input))
+}
+
+async fn work(_: Cx, input: Input) -> Result<Output, Failed> {
+    let input = input.into_bytes();
+    let millis = std::str::from_utf8(&input).ok().and_then(|text| text.parse().ok());
+    let millis = millis.ok_or_else(|| Failed::new("the input is a number of milliseconds"))?;
+    tokio::time::sleep(Duration::from_millis(millis)).await;
+    Ok(Output::bytes(input))
 }
 
 async fn outer(cx: Cx, input: Input) -> Result<Output, Failed> {

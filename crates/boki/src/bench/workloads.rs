@@ -103,12 +103,13 @@ impl<'a> Loads<'a> {
                 let clock = pid.map(|pid| CpuClock::of(vec![pid]));
                 self.url(url, body.as_deref(), name, clock, clients).await
             }
+            Workload::Fairness { backlog } => self.fairness(*backlog).await,
             Workload::All => Ok(()),
         }
     }
 
     /// One figure: the machine, the load, the machine again.
-    async fn figure<L: Load>(
+    pub(super) async fn figure<L: Load>(
         &mut self,
         workload: &str,
         server: Option<CpuClock>,
@@ -128,6 +129,14 @@ impl<'a> Loads<'a> {
         }
         self.figures.push(figure(workload, measured));
         Ok(())
+    }
+
+    pub(super) fn options(&self) -> &'a BenchOptions {
+        self.options
+    }
+
+    pub(super) fn note(&self, text: &str) {
+        (self.note)(text);
     }
 
     fn payload(&self) -> Bytes {

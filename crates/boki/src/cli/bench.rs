@@ -84,6 +84,9 @@ pub(crate) struct BenchWorker {
     /// Offer so many functions that are there to be many, instead of those that are measured.
     #[arg(long, default_value_t = 0)]
     pub(crate) functions: u32,
+    /// How many calls it takes at once.
+    #[arg(long)]
+    pub(crate) places: Option<u32>,
     /// Number of the first of them.
     #[arg(long, default_value_t = 0)]
     pub(crate) first: u32,
@@ -138,6 +141,12 @@ pub(crate) enum Workload {
         /// How many of those are called, once each, before it is watched.
         #[arg(long, default_value_t = 0, requires = "functions")]
         called: u32,
+    },
+    /// Calls for one limit key, alone and beside another key's backlog of calls on record; tells how much longer they take.
+    Fairness {
+        /// How many calls the other key sends before.
+        #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+        backlog: u32,
     },
     /// Requests to any HTTP server, to put another one under the same load. No server is started.
     Url {

@@ -32,6 +32,15 @@ fn every_load_gives_figures_and_ratios() {
 }
 
 #[test]
+fn one_key_is_measured_beside_the_backlog_of_another() {
+    let result = bench(&["fairness", "--backlog", "2000"]);
+    assert_eq!(result["figures"].as_array().unwrap().len(), 2);
+    let ratio = &result["ratios"][0];
+    assert!(ratio["name"].as_str().unwrap().starts_with("p99 of a call beside another key's backlog"), "{ratio}");
+    assert!(ratio["value"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
 fn an_idle_server_is_watched() {
     let result = bench(&["idle", "--window", "0.1"]);
     assert!(result["idle"]["resident_bytes"].as_u64().unwrap() > 0);
