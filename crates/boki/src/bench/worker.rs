@@ -7,6 +7,7 @@ use boki_sdk::{Cx, Failure as Failed, Input, InputStream, Output, OutputStream, 
 
 use crate::cli::BenchWorker;
 use crate::failure::{Exit, Failure};
+use crate::remote::shell_word;
 
 /// The function that does nothing: it returns its input.
 pub(crate) const NOOP: &str = "noop";
@@ -81,6 +82,9 @@ async fn outer(cx: Cx, input: Input) -> Result<Output, Failed> {
 pub(crate) fn python_command(folder: &Path) -> std::io::Result<String> {
     let file = folder.join("bench.py");
     std::fs::write(&file, PYTHON)?;
-    let file = crate::remote::shell_word(&file.to_string_lossy());
-    Ok(format!("exec python3 -m boki --name bench --concurrency {CONCURRENCY} {file}"))
+    let file = shell_word(&file.to_string_lossy());
+    // A worker has none of the server's environment.
+    let path =
+        std::env::var("PYTHONPATH").map_or_else(|_| String::new(), |path| format!("PYTHONPATH={} ", shell_word(&path)));
+    Ok(format!("{path}exec python3 -m boki --name bench --concurrency {CONCURRENCY} {file}"))
 }
