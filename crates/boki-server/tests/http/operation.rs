@@ -128,6 +128,8 @@ async fn the_description_lists_every_route() {
         "GET /v1/logs",
         "GET /v1/mounts",
         "GET /v1/status",
+        "GET /v1/time",
+        "POST /v1/time/advance",
         "GET /v1/versions",
         "GET /v1/versions/{app}",
         "POST /v1/versions",

@@ -60,7 +60,7 @@ fn what_does_not_come_to_serve_changes_nothing() {
     app.runs(&command(), "build = \"echo no compiler >&2; exit 4\"\n");
     let text = app.deploy(&server).failed_json(1, "BK0437");
     assert!(text.contains("no compiler"), "{text}");
-    app.runs("read line < /dev/zero", "start_timeout = \"100ms\"\n");
+    app.runs("exec sleep 20", "start_timeout = \"100ms\"\n");
     app.deploy(&server).failed_json(1, "BK0437");
     // Nothing to run at all: refused before anything is sent.
     app.runs(" ", "");
