@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use boki_sdk::http::{Request, Response};
 use boki_sdk::prelude::*;
 use boki_sdk::{Bytes, Level};
 use serde::{Deserialize, Serialize};
@@ -121,7 +122,7 @@ struct Tags {
 
 async fn tags(cx: Cx, input: Tags) -> Result<BTreeMap<String, u64>> {
     let page = cx.book().tags(input.prefix).await?;
-    Ok(page.tags.into_iter().map(|(tag, seq)| (tag.as_str().to_owned(), seq.0)).collect())
+    Ok(page.tags.into_iter().map(|(tag, seq)| (tag.to_string(), seq.0)).collect())
 }
 
 #[derive(Deserialize)]
@@ -222,6 +223,59 @@ async fn echo(_: Cx, input: Input) -> Result<Output> {
     Ok(Output::bytes(input.into_bytes()).content_type(content_type))
 }
 
+#[derive(Serialize)]
+struct Taken {
+    bytes: usize,
+    sum: u64,
+}
+
+async fn stream_in(_: Cx, mut input: InputStream) -> Result<Output> {
+    let mut taken = Taken { bytes: 0, sum: 0 };
+    while let Some(piece) = input.next().await {
+        let piece = piece?;
+        taken.bytes += piece.len();
+        taken.sum += piece.iter().map(|byte| u64::from(*byte)).sum::<u64>();
+    }
+    Output::json(&taken)
+}
+
+#[derive(Deserialize)]
+struct StreamOut {
+    pieces: usize,
+    bytes: usize,
+    fail: Option<String>,
+}
+
+async fn stream_out(_: Cx, input: Input) -> Result<Output> {
+    let StreamOut { pieces, bytes, fail } = input.json()?;
+    let pieces = boki_sdk::stream(async move |out| {
+        for number in 0..pieces {
+            // Of the byte n, modulo 256.
+            out.write(vec![number.to_le_bytes()[0]; bytes]).await;
+        }
+        fail.map_or(Ok(()), |code| Err(Failure::new("as asked").code(code)))
+    });
+    Ok(pieces.content_type("application/octet-stream").into())
+}
+
+#[derive(Serialize)]
+struct Echoed {
+    method: String,
+    path: String,
+    query: String,
+    headers: BTreeMap<String, String>,
+    body: String,
+}
+
+async fn http_echo(_: Cx, mut request: Request) -> Result<Response> {
+    let body = request.text().await?;
+    let text = str::to_owned;
+    let headers = request.headers().map(|(name, value)| (text(name), text(value))).collect();
+    let (method, path, query) = (text(request.method()), text(request.path()), text(request.query()));
+    let response = Response::json(&Echoed { method: method.clone(), path, query, headers, body })?;
+    Ok(response.status(201).header("x-method", method))
+}
+
 fn main() -> boki_sdk::Result<()> {
     Worker::new()
         .concurrency(4)
@@ -239,5 +293,8 @@ fn main() -> boki_sdk::Result<()> {
         .function("nested", nested)
         .function("log_lines", log_lines)
         .function("sleep_until_cancelled", sleep_until_cancelled)
+        .streams("stream_in", stream_in)
+        .raw("stream_out", stream_out)
+        .http("http_echo", http_echo)
         .run()
 }

@@ -66,13 +66,30 @@ pub(crate) struct Side {
 struct State {
     /// `None`: not yet, or not any more.
     client: Option<Client>,
-    /// Calls that came before there was a client.
+    /// Calls that came before there was a client, and what has come of their inputs.
     early: Vec<(Frame, Outbox)>,
     outbox: Option<Outbox>,
     running: BTreeMap<u64, AbortHandle>,
     /// Those among them that get or send something piece by piece.
     flows: BTreeMap<u64, Flow>,
     finishing: bool,
+}
+
+impl State {
+    /// Where the answer to a call goes that came before there was a client, and is not run yet.
+    fn early_call(&self, corr: u64) -> Option<Outbox> {
+        let call = self.early.iter().find(|(early, _)| early.corr == corr);
+        call.map(|(_, outbox)| outbox.clone())
+    }
+
+    /// A piece of a call's input has come.
+    fn feed(&self, frame: &Frame) {
+        let input = self.flows.get(&frame.corr).and_then(|flow| flow.input.as_ref());
+        // A message that cannot be read is left out like one of an unknown kind: the call's deadline ends it.
+        if let (Some(input), Ok(piece)) = (input, InvokeInput::decode(&frame.body)) {
+            input.push(piece.bytes, piece.last);
+        }
+    }
 }
 
 #[derive(Default)]
@@ -105,7 +122,10 @@ impl Side {
         let mut state = self.state.lock();
         state.client = Some(client);
         for (frame, outbox) in std::mem::take(&mut state.early) {
-            self.invoke(&mut state, &frame, &outbox);
+            match frame.kind {
+                worker::INVOKE_INPUT => state.feed(&frame),
+                _ => self.invoke(&mut state, &frame, &outbox),
+            }
             outbox.flush();
         }
     }
@@ -230,8 +250,8 @@ impl WorkerSide for Arc<Side> {
             }
             worker::INVOKE_CANCEL => {
                 let mut state = self.state.lock();
-                if let Some(at) = state.early.iter().position(|(invoke, _)| invoke.corr == frame.corr) {
-                    let (_, outbox) = state.early.remove(at);
+                if let Some(outbox) = state.early_call(frame.corr) {
+                    state.early.retain(|(early, _)| early.corr != frame.corr);
                     done(&Err(cancelled()), None).push(&outbox, frame.corr);
                     return;
                 }
@@ -242,10 +262,10 @@ impl WorkerSide for Arc<Side> {
                 }
             }
             worker::INVOKE_INPUT => {
-                let input = self.state.lock().flows.get(&frame.corr).and_then(|flow| flow.input.clone());
-                // A message that cannot be read is left out like one of an unknown kind: the call's deadline ends it.
-                if let (Some(input), Ok(piece)) = (input, InvokeInput::decode(&frame.body)) {
-                    input.push(piece.bytes, piece.last);
+                let mut state = self.state.lock();
+                match state.early_call(frame.corr) {
+                    Some(outbox) => state.early.push((frame, outbox)),
+                    None => state.feed(&frame),
                 }
             }
             worker::OUTPUT_CREDIT => {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
 use boki_sdk::prelude::*;
+use boki_server::config::LimitSection;
 use boki_testkit::TestBoki;
 use tokio::sync::Notify;
 
@@ -258,4 +259,27 @@ async fn two_kits_have_two_clocks() {
 #[should_panic(expected = "there is no operation \"apend\"")]
 async fn a_misspelt_operation_is_noticed() {
     TestBoki::start(shop()).await.crash_after("apend", 1);
+}
+
+#[tokio::test]
+async fn a_rate_follows_the_clock() {
+    let slow = LimitSection {
+        name: "slow".to_owned(),
+        r#match: "call:attempt".to_owned(),
+        rate: Some("1/m".to_owned()),
+        key: None,
+        per_key: false,
+        concurrency: None,
+        burst: None,
+        weight: None,
+        queue: None,
+    };
+    let boki = TestBoki::builder(shop()).config(|config| config.limit.push(slow)).start().await;
+    assert_eq!(boki.call::<u32>("attempt", &()).await.unwrap(), 1);
+    let second = boki.send("attempt", &()).await.unwrap();
+    let client = boki.client();
+    boki.advance(59 * SECOND).await;
+    assert_eq!(client.default_call_result(second.id, None).await.unwrap(), None);
+    boki.advance(SECOND).await;
+    assert_eq!(boki.result::<u32>(&second).await.unwrap(), 1);
 }
