@@ -137,13 +137,18 @@ impl Shared {
                     }
                     self.pause(&invocation, attempts, plan.limit).await?;
                 }
-                Ended::WorkerLost if is_gone => {
+                Ended::WorkerLost(_) if is_gone => {
                     return Err(CallError::InputGone { function: Arc::clone(function) });
                 }
-                Ended::WorkerLost if last => {
-                    return Err(CallError::WorkerLost { function: Arc::clone(function), attempts });
+                Ended::WorkerLost(seat) if last => {
+                    let reason = match seat {
+                        Some(seat) => self.pools.end_of(seat).await,
+                        None => None,
+                    };
+                    let (function, reason) = (Arc::clone(function), reason.unwrap_or_default());
+                    return Err(CallError::WorkerLost { function, attempts, reason });
                 }
-                Ended::WorkerLost => {
+                Ended::WorkerLost(_) => {
                     if let Some(turn) = turn {
                         turn.waits_again();
                     }

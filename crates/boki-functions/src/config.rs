@@ -1,7 +1,9 @@
 //! Settings.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::flood::LogRate;
 use crate::limits::LimitRule;
 
 /// Bounds and defaults for calls.
@@ -40,6 +42,14 @@ pub struct FunctionsConfig {
     pub healthy_after: Duration,
     /// How long a worker process that was asked to end (SIGTERM) may take before it is killed (SIGKILL).
     pub kill_after: Duration,
+    /// A worker that has not answered a call so long after it was given up takes no more calls: a process of a pool
+    /// is ended, another one is disconnected.
+    pub cancel_grace: Duration,
+    /// The program that runs this engine, if it knows the commands `worker-exec` and `worker-guard`: without it, the
+    /// resources of workers cannot be limited, and they outlive an engine that is killed.
+    pub launcher: Option<PathBuf>,
+    /// How much one worker may log.
+    pub log_rate: LogRate,
     /// Limits on calls that are in force from the start.
     pub limits: Vec<LimitRule>,
     /// How many levels deep functions may call functions; at least 1.
@@ -69,6 +79,9 @@ impl Default for FunctionsConfig {
             restart_pause_max: Duration::from_secs(10),
             healthy_after: Duration::from_secs(10),
             kill_after: Duration::from_secs(5),
+            cancel_grace: Duration::from_secs(10),
+            launcher: None,
+            log_rate: LogRate { lines: 1000, bytes: 1 << 20 },
             limits: Vec::new(),
             max_depth: 16,
             workers: 1024,

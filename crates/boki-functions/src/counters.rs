@@ -29,6 +29,12 @@ pub struct FunctionsStatus {
     pub retries: u64,
     /// Worker processes of pools that ended without having been asked to; as far as they are missed, others took their place.
     pub restarts: u64,
+    /// Worker processes that were replaced because they had done their share of calls, or were too old.
+    pub recycled: u64,
+    /// Workers that did not answer a call that was given up, and were ended or disconnected for it.
+    pub stuck: u64,
+    /// Lines of workers that were dropped, because they logged too much.
+    pub dropped_lines: u64,
     /// Answers of workers for which nobody waited: late, or given twice.
     pub stray_answers: u64,
     /// Calls put on record.
@@ -55,6 +61,9 @@ pub(crate) struct Counters {
     pub(crate) failures: AtomicU64,
     pub(crate) retries: AtomicU64,
     pub(crate) restarts: AtomicU64,
+    pub(crate) recycled: AtomicU64,
+    pub(crate) stuck: AtomicU64,
+    pub(crate) dropped_lines: AtomicU64,
     pub(crate) stray_answers: AtomicU64,
     pub(crate) recorded: AtomicU64,
     streams: AtomicU64,
@@ -102,6 +111,9 @@ impl Counters {
             failures: get(&self.failures),
             retries: get(&self.retries),
             restarts: get(&self.restarts),
+            recycled: get(&self.recycled),
+            stuck: get(&self.stuck),
+            dropped_lines: get(&self.dropped_lines),
             stray_answers: get(&self.stray_answers),
             recorded: get(&self.recorded),
             streams: get(&self.streams),

@@ -46,12 +46,14 @@ pub enum CallError {
         attempts: u32,
     },
     /// Every attempt ended with the loss of its worker.
-    #[error("function {function:?} was tried {attempts} times, and each time its worker was lost")]
+    #[error("function {function:?} was tried {attempts} times, and each time its worker was lost{}", became(reason))]
     WorkerLost {
         /// Which function.
         function: Arc<str>,
         /// How many attempts.
         attempts: u32,
+        /// What became of the last one's process: "exited with status 3"; empty, if that is not known.
+        reason: Arc<str>,
     },
     /// There was no result in time.
     #[error("function {function:?} gave no result in time (call {id})")]
@@ -179,6 +181,10 @@ pub enum CallError {
     Log(#[from] LogError),
 }
 
+fn became(reason: &str) -> String {
+    if reason.is_empty() { String::new() } else { format!("; the last one's process {reason}") }
+}
+
 impl CallError {
     /// Every code of this type, each with a page in `docs/errors/`.
     pub const CODES: &[&str] = &[
@@ -265,7 +271,9 @@ impl CallError {
                 "position": position.0.0,
                 "retryable": retryable,
             }),
-            CallError::WorkerLost { function, attempts } => json!({ "attempts": attempts, "function": &**function }),
+            CallError::WorkerLost { function, attempts, reason } => {
+                json!({ "attempts": attempts, "function": &**function, "reason": &**reason })
+            }
             CallError::DeadlineExceeded { function, id } => json!({ "call": id.to_string(), "function": &**function }),
             CallError::Overloaded { what, limit } => json!({ "limit": limit, "what": what }),
             CallError::LimitReached { limit, queue } => json!({ "limit": &**limit, "queue": queue }),

@@ -17,6 +17,7 @@ use boki_wire::worker::{InvokeDone, MAX_PIECE_BYTES, Outcome, OutputHead, STREAM
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 
+use crate::dispatch::Seat;
 use crate::error::CallError;
 use crate::link::Link;
 
@@ -30,8 +31,8 @@ const COPIED_BYTES: usize = 16 << 10;
 pub(crate) enum Ended {
     /// The worker answered.
     Done(InvokeDone),
-    /// The worker is gone.
-    WorkerLost,
+    /// The worker is gone; which process it was, if this engine had started it.
+    WorkerLost(Option<Seat>),
     /// It never ran and will not, or is not to go on.
     Refused(CallError),
     /// It was given up, by one who needs not be told why.
@@ -418,10 +419,10 @@ mod tests {
     async fn what_breaks_off_is_never_complete() {
         let (reply, incoming, waiter, _) = begun().await;
         incoming.data(piece(3)).unwrap();
-        reply.send(Ended::WorkerLost);
+        reply.send(Ended::WorkerLost(None));
         assert_eq!(incoming.data(piece(3)).unwrap(), 0);
         assert!(matches!(next(&waiter).await, Next::Piece(piece) if piece.len() == 3));
-        assert!(matches!(next(&waiter).await, Next::End(Some(Ended::WorkerLost), _)));
+        assert!(matches!(next(&waiter).await, Next::End(Some(Ended::WorkerLost(None)), _)));
         let (reply, incoming, waiter, _) = begun().await;
         incoming.data(piece(3)).unwrap();
         drop(reply);

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -44,6 +45,8 @@ pub struct Functions(pub(crate) Arc<Shared>);
 /// What every part of this crate works on.
 pub(crate) struct Shared {
     pub(crate) node: Node,
+    /// For tasks that must not keep it alive.
+    pub(crate) itself: Weak<Shared>,
     pub(crate) config: Arc<FunctionsConfig>,
     pub(crate) dispatch: Mutex<Dispatch>,
     pub(crate) counters: Counters,
@@ -65,6 +68,8 @@ pub(crate) struct Shared {
     pub(crate) limits: tokio::sync::Mutex<LimitStore>,
     /// When the table wants to be told of the time.
     timer: watch::Sender<Option<Instant>>,
+    /// There is a timer for functions that have lost their last worker.
+    pub(crate) is_expiring: AtomicBool,
     /// Counts workers that connect and workers that go.
     worker_changes: watch::Sender<u64>,
     /// How many calls pause before their next attempt.
@@ -83,6 +88,7 @@ impl Functions {
         let shared = Arc::new_cyclic(|shared| Shared {
             logs: Logs::new(config.log_lines, node.clock().clone()),
             node,
+            itself: Weak::clone(shared),
             dispatch: Mutex::new(Dispatch::new(Arc::clone(&config))),
             counters: Counters::default(),
             records: Records::new(Weak::clone(shared), before),
@@ -96,6 +102,7 @@ impl Functions {
             inputs: Inputs::default(),
             limits: tokio::sync::Mutex::default(),
             timer: watch::Sender::new(None),
+            is_expiring: AtomicBool::new(false),
             worker_changes: watch::Sender::new(0),
             pausing: watch::Sender::new(0),
             config,
@@ -521,7 +528,10 @@ impl Shared {
     }
 
     /// Does what the table asked for. `awake`: the worker whose connection's task calls, and writes by itself.
-    pub(crate) fn perform(&self, flushes: Flushes, awake: Option<WorkerKey>) {
+    pub(crate) fn perform(&self, mut flushes: Flushes, awake: Option<WorkerKey>) {
+        for worker in std::mem::take(&mut flushes.watched) {
+            self.watch_given_up(worker);
+        }
         if let Some(timer) = flushes.timer {
             self.timer.send_if_modified(|at| at.replace(timer) != Some(timer));
         }
@@ -534,24 +544,6 @@ impl Shared {
         let mut flushes = Flushes::default();
         self.dispatch.lock().set_limits(limits, Instant::now(), &mut flushes);
         self.perform(flushes, None);
-    }
-
-    /// A function has lost its last worker: if none comes back in time, what waits for it is refused.
-    pub(crate) fn expire_later(self: &Arc<Self>) {
-        let grace = self.config.reconnect_grace;
-        let weak = Arc::downgrade(self);
-        let closing = self.closing.clone();
-        self.runtime.spawn(async move {
-            tokio::select! {
-                () = sleep(grace) => {}
-                () = closing.cancelled() => return,
-            }
-            if let Some(shared) = weak.upgrade() {
-                let mut flushes = Flushes::default();
-                shared.dispatch.lock().expire(Instant::now(), &mut flushes);
-                shared.perform(flushes, None);
-            }
-        });
     }
 
     /// Changes whenever a worker has connected or is gone.

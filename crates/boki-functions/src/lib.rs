@@ -24,6 +24,7 @@ mod counters;
 mod dispatch;
 mod error;
 mod exchange;
+mod flood;
 mod functions;
 mod ids;
 mod input;
@@ -34,6 +35,7 @@ mod logs;
 mod output;
 mod pool;
 mod record;
+mod watch;
 mod worker;
 
 pub use body::{Body, BodyError, BodyStream};
@@ -42,9 +44,13 @@ pub use call::{Call, CallReply, CallStatus, Demand, FunctionInfo, Parent, Sent, 
 pub use config::FunctionsConfig;
 pub use counters::{FunctionsStatus, LATENCY_BOUNDS_US, Latencies};
 pub use error::CallError;
+pub use flood::LogRate;
 pub use functions::Functions;
 pub use limit_store::{LimitError, LimitTerms};
 pub use limits::{InvalidLimit, KeyState, LimitRule, LimitState, MAX_WEIGHT, Pattern, Rate};
 pub use logs::{LogFilter, LogLine, LogPage};
-pub use pool::{Environment, PoolError, PoolFailure, PoolId, PoolInfo, PoolSpec, PoolState, ProcessInfo, ProcessState};
+pub use pool::{
+    Environment, PoolError, PoolFailure, PoolId, PoolInfo, PoolSpec, PoolState, ProcessInfo, ProcessState, Resources,
+    exec_limited, guard_groups,
+};
 pub use worker::WorkerLink;

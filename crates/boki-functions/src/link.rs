@@ -108,6 +108,11 @@ impl Link {
         self.outbox.close(Close::AfterWriting);
     }
 
+    /// Ends the connection at once.
+    pub(crate) fn cut(&self) {
+        self.outbox.close(Close::Now);
+    }
+
     pub(crate) fn is_congested(&self) -> bool {
         self.outbox.unwritten() > CONGESTED_BYTES
     }

@@ -71,7 +71,7 @@ impl Output {
                 let (code, message) = (code.into(), message.into());
                 Some(CallError::FunctionFailed { function, code, message, retryable, position, attempts })
             }
-            Ended::WorkerLost => Some(CallError::WorkerLost { function, attempts }),
+            Ended::WorkerLost(_) => Some(CallError::WorkerLost { function, attempts, reason: Arc::default() }),
             Ended::Refused(error) => Some(error),
             Ended::GivenUp => Some(CallError::Cancelled { id: self.invocation.id }),
         }

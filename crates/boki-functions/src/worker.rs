@@ -8,6 +8,7 @@ use boki_log::LogError;
 use boki_net::{Frame, Outbox};
 use boki_wire::Message;
 use boki_wire::worker::{self, InputCredit, InvokeDone, OutputData, OutputHead, Register, WorkerLog};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::call::Parent;
@@ -15,6 +16,7 @@ use crate::counters::count;
 use crate::dispatch::{AttemptKey, Flushes, NewWorker, WorkerKey};
 use crate::error::CallError;
 use crate::exchange::Incoming;
+use crate::flood::LogBudget;
 use crate::functions::Shared;
 use crate::link::Link;
 use crate::logs::Source;
@@ -36,6 +38,8 @@ pub struct WorkerLink {
     /// The process that it is, if this engine started it.
     process: Option<Attached>,
     gone: bool,
+    /// How much it may log.
+    budget: Arc<Mutex<LogBudget>>,
     link: Link,
     /// Those that have begun, by the attempts that make them.
     outputs: BTreeMap<u64, Incoming>,
@@ -74,8 +78,12 @@ impl WorkerLink {
         }
         shared.note_worker();
         tracing::info!(worker = %name, id = key.number(), "worker connected");
+        let budget = match &process {
+            Some(process) => Arc::clone(process.budget()),
+            None => Arc::new(Mutex::new(LogBudget::new(shared.config.log_rate, Instant::now()))),
+        };
         let (shared, outputs) = (Arc::clone(shared), BTreeMap::new());
-        Ok(WorkerLink { shared, key, name, version, process, gone: false, link, outputs })
+        Ok(WorkerLink { shared, key, name, version, process, gone: false, budget, link, outputs })
     }
 
     /// How the engine names the worker.
@@ -155,7 +163,8 @@ impl WorkerLink {
                 let attempt = AttemptKey::from_corr(frame.corr);
                 let function = self.shared.dispatch.lock().function_of(attempt, self.key);
                 let (worker, version, function) = (&self.name, &self.version, function.as_ref());
-                self.shared.logs.add(Source { worker, version, call: log.call, function }, log.level, &log.line);
+                let source = Source { worker, version, call: log.call, function };
+                self.shared.log_of_worker(&self.budget, source, log.level, &log.line);
                 Ok(())
             }
             worker::DRAIN => {
@@ -206,6 +215,9 @@ impl WorkerLink {
             self.shared.expire_later();
         }
         self.outputs.clear();
+        if self.process.is_none() {
+            self.shared.tell_dropped(&self.budget, &self.name, &self.version);
+        }
         self.shared.perform(flushes, None);
         self.shared.note_idle();
         self.shared.note_worker();

@@ -115,7 +115,7 @@ async fn a_call_that_loses_every_worker_fails_in_the_end() {
         worker = engine.worker(1, &["hold"]).await;
     }
     let error = call.await.unwrap().unwrap_err();
-    assert_eq!(error, CallError::WorkerLost { function: arc("hold"), attempts: 3 });
+    assert_eq!(error, CallError::WorkerLost { function: arc("hold"), attempts: 3, reason: arc("") });
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ mod common;
 use std::path::Path;
 use std::time::Duration;
 
-use boki_functions::{Environment, Functions, FunctionsConfig, PoolSpec, PoolState};
+use boki_functions::{Environment, Functions, FunctionsConfig, LogRate, PoolSpec, PoolState, Resources};
 use boki_wire::worker::*;
 use common::*;
 use rustix::process::{Pid, test_kill_process};
@@ -350,5 +350,138 @@ async fn a_held_pool_takes_no_calls_before_it_is_released() {
     let given = new.given().await;
     new.succeed(&given, "");
     call.await.unwrap().unwrap();
+    engine.functions.shutdown(Duration::ZERO).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_sees_what_it_needs_and_what_is_named_and_nothing_else() {
+    let engine = Engine::start(config()).await;
+    let script = "echo home ${HOME:+set}; echo path ${PATH:+set}; echo dir ${CARGO_MANIFEST_DIR:-none}; echo version $BOKI_VERSION; sleep 1000";
+    let secrets = vec!["CARGO_MANIFEST_DIR".to_owned()];
+    let spec = |name: &str, env| PoolSpec { name: name.into(), version: "v7".into(), env, ..shell(script) };
+    engine.functions.start_pool(spec("plain", Environment::default())).unwrap();
+    engine.functions.start_pool(spec("named", Environment { secrets, ..Environment::default() })).unwrap();
+    engine.functions.start_pool(spec("heir", Environment { inherit: true, ..Environment::default() })).unwrap();
+    let dir = env!("CARGO_MANIFEST_DIR");
+    for (name, expected) in [("plain", "none"), ("named", dir), ("heir", dir)] {
+        assert_eq!(lines(&engine.functions, name, "dir ", 1).await, [expected], "{name}");
+        assert_eq!(lines(&engine.functions, name, "path ", 1).await, ["set"]);
+        assert_eq!(lines(&engine.functions, name, "version ", 1).await, ["v7"]);
+    }
+    let secrets = vec!["NOBODY_HAS_SET_THIS".to_owned()];
+    let error =
+        engine.functions.start_pool(spec("poor", Environment { secrets, ..Environment::default() })).unwrap_err();
+    assert_eq!(error.code(), "BK0432");
+    let set = vec![("KEY".to_owned(), "hush".to_owned())];
+    let shown = format!("{:?}", spec("quiet", Environment { set, ..Environment::default() }));
+    assert!(shown.contains("KEY") && !shown.contains("hush"), "{shown}");
+    engine.functions.shutdown(Duration::ZERO).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pool_that_cannot_be_is_refused() {
+    let engine = Engine::start(config()).await;
+    let refused = |spec: PoolSpec| engine.functions.start_pool(spec).unwrap_err().code();
+    let limits = Resources { memory: Some(1 << 30), ..Resources::default() };
+    assert_eq!(refused(PoolSpec { min: 2, max: 1, ..shell("") }), "BK0431");
+    assert_eq!(refused(PoolSpec { command: vec![], ..shell("") }), "BK0431");
+    assert_eq!(refused(PoolSpec { resources: limits, ..shell("") }), "BK0431");
+    assert!(engine.functions.pools().is_empty());
+    engine.functions.shutdown(Duration::ZERO).await;
+    assert_eq!(refused(shell("")), "BK0410");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_hangs_is_ended_and_replaced() {
+    let engine = Engine::start(FunctionsConfig { cancel_grace: Duration::from_millis(20), ..config() }).await;
+    engine.functions.start_pool(shell("echo pid $$ $BOKI_WORKER; sleep 1000")).unwrap();
+    let first = lines(&engine.functions, "shop", "pid ", 1).await.remove(0);
+    let (pid, token) = first.split_once(' ').unwrap();
+    let registration = Register { process: token.into(), ..register("w", 2, &["hold"]) };
+    let mut hanging = Worker::connect(&engine.functions, registration.clone()).await;
+    let late = boki_functions::Call { deadline: Some(Duration::from_millis(1)), ..engine.call("hold", "") };
+    let late = engine.spawn(late);
+    hanging.given().await;
+    assert_eq!(late.await.unwrap().unwrap_err().code(), "BK0404");
+    gone(&engine.functions, pid).await;
+    hanging.crash();
+    assert_eq!(engine.functions.status().stuck, 1);
+    let second = lines(&engine.functions, "shop", "pid ", 2).await.remove(1);
+    let (_, token) = second.split_once(' ').unwrap();
+    let mut next = Worker::connect(&engine.functions, Register { process: token.into(), ..registration }).await;
+    let call = engine.spawn(engine.call("hold", ""));
+    let given = next.given().await;
+    next.succeed(&given, "done");
+    assert_eq!(text(&call.await.unwrap().unwrap().output), "done");
+    engine.functions.shutdown(Duration::ZERO).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_has_done_its_share_is_replaced_without_a_call_lost() {
+    let engine = Engine::start(config()).await;
+    let spec = PoolSpec { max_calls: Some(2), ..shell("echo pid $$ $BOKI_WORKER; sleep 1000") };
+    engine.functions.start_pool(spec).unwrap();
+    let first = lines(&engine.functions, "shop", "pid ", 1).await.remove(0);
+    let (pid, token) = first.split_once(' ').unwrap();
+    let registration = Register { process: token.into(), ..register("w", 2, &["hold"]) };
+    let mut old = Worker::connect(&engine.functions, registration.clone()).await;
+    let calls = [engine.spawn(engine.call("hold", "1")), engine.spawn(engine.call("hold", "2"))];
+    let given = [old.given().await, old.given().await];
+    let second = lines(&engine.functions, "shop", "pid ", 2).await.remove(1);
+    let (_, token) = second.split_once(' ').unwrap();
+    let mut new = Worker::connect(&engine.functions, Register { process: token.into(), ..registration }).await;
+    assert_eq!(old.frame().await.kind, DRAIN);
+    for given in &given {
+        old.succeed(given, "old");
+    }
+    for call in calls {
+        assert_eq!(text(&call.await.unwrap().unwrap().output), "old");
+    }
+    gone(&engine.functions, pid).await;
+    assert_eq!((engine.functions.status().recycled, engine.functions.status().restarts), (1, 0));
+    let call = engine.spawn(engine.call("hold", "3"));
+    let given = new.given().await;
+    new.succeed(&given, "new");
+    assert_eq!(text(&call.await.unwrap().unwrap().output), "new");
+    engine.functions.shutdown(Duration::ZERO).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_call_says_what_became_of_its_process() {
+    let engine = Engine::start(FunctionsConfig { max_attempts: 1, ..config() }).await;
+    engine.functions.start_pool(shell("echo token $BOKI_WORKER; read -t 1000 line; sleep 1000")).unwrap();
+    let token = lines(&engine.functions, "shop", "token ", 1).await.remove(0);
+    let registration = Register { process: token, ..register("w", 2, &["hold"]) };
+    let mut worker = Worker::connect(&engine.functions, registration).await;
+    let call = engine.spawn(engine.call("hold", ""));
+    worker.given().await;
+    let pid = engine.functions.pools()[0].processes[0].pid.unwrap();
+    // Its connection ends before its end is known.
+    worker.crash();
+    let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    let error = call.await.unwrap().unwrap_err();
+    assert_eq!(error.code(), "BK0403");
+    assert!(
+        error.to_string().ends_with("its worker was lost; the last one's process was ended by signal 9"),
+        "{error}"
+    );
+    engine.functions.shutdown(Duration::ZERO).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_output_neither_blocks_the_process_nor_fills_the_log() {
+    let log_rate = LogRate { lines: 10, bytes: 10_000 };
+    let engine =
+        Engine::start(FunctionsConfig { log_rate, restart_pause: LONG, restart_pause_max: LONG, ..config() }).await;
+    let pool = engine.functions.start_pool(shell("yes flood | head -n 200000; echo last; exit 4")).unwrap();
+    let failure = engine.functions.pool_ready(pool).await.unwrap_err();
+    // The last lines are there, whatever was dropped.
+    assert_eq!((&*failure.reason, failure.lines.last().map(|line| &**line)), ("exited with status 4", Some("last")));
+    let lines = engine.functions.worker_logs("shop");
+    let told = lines.iter().filter_map(|line| line.line.strip_suffix(" lines dropped: it logs too much")?.parse().ok());
+    let told: Vec<usize> = told.collect();
+    assert_eq!(lines.len() - told.len() + told.iter().sum::<usize>(), 200_001);
+    assert!(lines.len() < 1000, "{} lines passed", lines.len());
     engine.functions.shutdown(Duration::ZERO).await;
 }

@@ -258,7 +258,10 @@ async fn an_output_whose_worker_is_lost_ends_with_an_error_and_is_not_tried_agai
     assert_eq!(next(&mut output).await.unwrap(), "begin");
     worker.crash();
     let error = next(&mut output).await.unwrap_err();
-    assert_eq!(error, BodyError::Call(Box::new(CallError::WorkerLost { function: arc("f"), attempts: 1 })));
+    assert_eq!(
+        error,
+        BodyError::Call(Box::new(CallError::WorkerLost { function: arc("f"), attempts: 1, reason: arc("") }))
+    );
     assert!(output.next().await.is_none());
     // The next thing that the other worker gets is another call.
     let called = engine.spawn(engine.call("f", "another"));

@@ -31,6 +31,12 @@ impl Dispatch {
         }
     }
 
+    /// When the first of the functions that nobody offers now lost its last worker. What a pool offers is not lost.
+    pub(crate) fn next_lost(&self) -> Option<Instant> {
+        let lost = self.functions.values().filter(|function| function.pools.is_empty());
+        lost.filter_map(|function| function.lost_at).min()
+    }
+
     /// Forgets a function that no worker offers and nothing waits for.
     pub(super) fn forget_if_unknown(&mut self, key: FunctionKey, now: Instant) {
         let Some(function) = self.functions.get(key) else { return };

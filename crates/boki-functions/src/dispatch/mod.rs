@@ -21,6 +21,7 @@ mod lanes;
 mod picture;
 mod pools;
 mod rules;
+mod stuck;
 mod submit;
 mod workers;
 
@@ -44,6 +45,7 @@ pub(crate) use buckets::InForce;
 use buckets::{BucketKey, Buckets};
 use lanes::{Lane, LaneId, LaneState, Level};
 pub(crate) use pools::{Failing, PoolKey, Seat, Wanted};
+pub(crate) use stuck::Overdue;
 pub(crate) use workers::NewWorker;
 
 new_key_type! {
@@ -128,6 +130,8 @@ struct Attempt {
     worker: Option<WorkerKey>,
     /// When it is given up, once it runs.
     until: Option<Instant>,
+    /// When it was given up while it ran.
+    given_up_at: Option<Instant>,
     /// What it takes of limits while it runs.
     buckets: Vec<BucketKey>,
     parent: Option<AttemptKey>,
@@ -199,6 +203,8 @@ struct Worker {
     idle_since: Instant,
     /// Calls that it has been given in all.
     given: u64,
+    /// Somebody looks after the calls of it that were given up.
+    is_watched: bool,
     /// Of a process that this engine started.
     seat: Option<Seat>,
     /// Rising.
@@ -245,6 +251,8 @@ pub(crate) struct Flushes {
     more: Vec<(WorkerKey, Link)>,
     /// Pools that have something to decide.
     woken: Vec<Arc<Notify>>,
+    /// Workers that have to answer a call that was given up.
+    pub(crate) watched: Vec<WorkerKey>,
     /// When [`Dispatch::tick`] is to be called next.
     pub(crate) timer: Option<Instant>,
 }

@@ -124,6 +124,7 @@ impl Dispatch {
             lane: None,
             worker: None,
             until: None,
+            given_up_at: None,
             buckets: Vec::new(),
             parent,
             children: BTreeSet::new(),
@@ -269,6 +270,7 @@ impl Dispatch {
         let attempt = self.attempts.get_mut(key)?;
         let request = attempt.request.take()?;
         let children = std::mem::take(&mut attempt.children);
+        attempt.given_up_at = attempt.worker.map(|_| now);
         let (function_key, worker_key) = (attempt.function, attempt.worker);
         self.give_up_all(children, now, flushes);
         let Some(worker_key) = worker_key else {
@@ -285,9 +287,12 @@ impl Dispatch {
         if let Some(function) = self.functions.get_mut(function_key) {
             function.running -= 1;
         }
-        if let Some(worker) = self.workers.get(worker_key) {
+        if let Some(worker) = self.workers.get_mut(worker_key) {
             worker.link.cancel(key.corr(), reason);
             flushes.note(worker_key, &worker.link);
+            if !std::mem::replace(&mut worker.is_watched, true) {
+                flushes.watched.push(worker_key);
+            }
         }
         Some(request)
     }

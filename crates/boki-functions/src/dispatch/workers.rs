@@ -71,6 +71,7 @@ impl Dispatch {
             draining: false,
             idle_since: now,
             given: 0,
+            is_watched: false,
             seat: worker.seat,
             functions: functions.clone(),
         });
@@ -134,7 +135,7 @@ impl Dispatch {
         let bereft = self.withdraw(key, &worker.functions, now);
         let mut reopened = Vec::new();
         for (_, attempt) in lost {
-            reopened.extend(self.end(attempt, Ended::WorkerLost, now, flushes).reopened);
+            reopened.extend(self.end(attempt, Ended::WorkerLost(worker.seat), now, flushes).reopened);
         }
         if !reopened.is_empty() {
             reopened.sort_unstable();

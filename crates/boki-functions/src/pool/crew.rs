@@ -126,6 +126,8 @@ pub(crate) struct Crew {
     /// Since when a member is missing and none serves.
     down_since: Option<Instant>,
     is_closing: bool,
+    /// Members that had done their share, or were too old.
+    recycled: u64,
 }
 
 impl Crew {
@@ -143,6 +145,7 @@ impl Crew {
             paused_until: None,
             down_since: Some(now),
             is_closing: false,
+            recycled: 0,
         }
     }
 
@@ -195,6 +198,11 @@ impl Crew {
         if let Some(member) = self.members.get_mut(&number) {
             member.stage = Stage::Leaving;
         }
+    }
+
+    /// How many had done their share or were too old, since this was last asked.
+    pub(crate) fn take_recycled(&mut self) -> u64 {
+        std::mem::take(&mut self.recycled)
     }
 
     /// Everybody leaves, and nobody comes.
@@ -298,7 +306,10 @@ impl Crew {
             self.places = worker.places.max(1);
             let is_spent = self.rules.max_calls.is_some_and(|most| worker.given >= most);
             let is_old = self.rules.max_age.is_some_and(|age| now >= member.born + age);
-            member.is_replaced |= is_spent || is_old;
+            if (is_spent || is_old) && !member.is_replaced {
+                member.is_replaced = true;
+                self.recycled += 1;
+            }
         }
     }
 

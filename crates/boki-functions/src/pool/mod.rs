@@ -10,6 +10,7 @@
 //! engine, `BOKI_WORKER`, a token by which the engine knows its connection again, and `BOKI_VERSION`.
 
 mod crew;
+mod launch;
 mod output;
 mod process;
 mod run;
@@ -17,6 +18,7 @@ mod spec;
 mod table;
 
 pub(crate) use crew::{Load, MemberNumber, WorkerLoad};
+pub use launch::{Resources, exec_limited, guard_groups};
 pub(crate) use run::Readiness;
 pub use spec::{Environment, PoolError, PoolFailure, PoolId, PoolInfo, PoolSpec, PoolState, ProcessInfo, ProcessState};
 pub(crate) use table::{Attached, Pools};

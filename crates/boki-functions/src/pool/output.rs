@@ -1,4 +1,5 @@
-//! What a worker process prints: to the log line by line, the last lines kept for whoever asks why it ended.
+//! What a worker process prints: to the log line by line, as far as its budget goes, and the last lines kept for whoever asks
+//! why it ended. Its pipes are always read, whatever it prints.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -6,7 +7,9 @@ use std::sync::Arc;
 use boki_wire::worker::Level;
 use parking_lot::Mutex;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::time::Instant;
 
+use crate::flood::{LogBudget, LogRate};
 use crate::functions::Shared;
 use crate::logs::{MAX_LINE_BYTES, Source};
 
@@ -16,16 +19,25 @@ const LAST_LINES: usize = 20;
 const LAST_LINE_BYTES: usize = 500;
 
 /// The last lines of one process.
-#[derive(Debug, Default)]
-pub(super) struct LastLines(Mutex<VecDeque<Arc<str>>>);
+#[derive(Debug)]
+pub(super) struct LastLines {
+    lines: Mutex<VecDeque<Arc<str>>>,
+    /// How much it may log, over its connection too.
+    pub(super) budget: Arc<Mutex<LogBudget>>,
+}
 
 impl LastLines {
+    pub(super) fn new(rate: LogRate) -> LastLines {
+        let budget = Arc::new(Mutex::new(LogBudget::new(rate, Instant::now())));
+        LastLines { lines: Mutex::default(), budget }
+    }
+
     fn add(&self, line: &str) {
         let line = line[..line.floor_char_boundary(LAST_LINE_BYTES)].trim_end();
         if line.is_empty() {
             return;
         }
-        let mut lines = self.0.lock();
+        let mut lines = self.lines.lock();
         if lines.len() >= LAST_LINES {
             lines.pop_front();
         }
@@ -33,7 +45,7 @@ impl LastLines {
     }
 
     pub(super) fn get(&self) -> Vec<Arc<str>> {
-        self.0.lock().iter().cloned().collect()
+        self.lines.lock().iter().cloned().collect()
     }
 }
 
@@ -73,6 +85,6 @@ fn log_line(shared: &Shared, worker: &Arc<str>, version: &Arc<str>, last: &LastL
     let text = String::from_utf8_lossy(line);
     last.add(&text);
     let source = Source { worker, version, call: None, function: None };
-    shared.logs.add(source, Level::Info, text.trim_end());
+    shared.log_of_worker(&last.budget, source, Level::Info, text.trim_end());
     line.clear();
 }

@@ -1,6 +1,7 @@
 //! One worker process, from its start until nothing is left of it.
 
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,13 +11,15 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 
 use super::crew::MemberNumber;
+use super::launch::Resources;
 use super::output::{LastLines, copy_lines};
 use super::spec::{Environment, PoolSpec};
 use super::table::new_token;
 use crate::dispatch::WorkerKey;
+use crate::flood::{LogBudget, LogRate};
 use crate::functions::Shared;
 
 /// How long the last lines of a process that has ended may take to arrive. Its pipes end with its group, so they
@@ -34,6 +37,8 @@ pub(super) enum Order {
     Serve,
     /// Finish what it has; it has been told over its connection.
     Drain,
+    /// The same, as quickly as a call that is given up has to end.
+    Hurry,
     /// End.
     End,
 }
@@ -48,6 +53,8 @@ pub(crate) struct Process {
     now: Mutex<Now>,
     orders: watch::Sender<Order>,
     last_lines: Arc<LastLines>,
+    /// What became of it.
+    end: watch::Sender<Option<Arc<str>>>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -64,7 +71,7 @@ pub(super) struct Running {
 }
 
 impl Process {
-    pub(super) fn new(number: MemberNumber, name: Arc<str>) -> Process {
+    pub(super) fn new(number: MemberNumber, name: Arc<str>, log_rate: LogRate) -> Process {
         let (orders, _) = watch::channel(Order::Serve);
         Process {
             number,
@@ -73,7 +80,8 @@ impl Process {
             born: Instant::now(),
             now: Mutex::default(),
             orders,
-            last_lines: Arc::default(),
+            last_lines: Arc::new(LastLines::new(log_rate)),
+            end: watch::Sender::new(None),
         }
     }
 
@@ -128,9 +136,23 @@ impl Process {
         self.last_lines.get()
     }
 
+    pub(super) fn budget(&self) -> &Arc<Mutex<LogBudget>> {
+        &self.last_lines.budget
+    }
+
+    pub(super) fn ended(&self, how: &str) {
+        self.end.send_replace(Some(how.into()));
+    }
+
+    /// What has become of it, once it has ended.
+    pub(super) fn end(&self) -> watch::Receiver<Option<Arc<str>>> {
+        self.end.subscribe()
+    }
+
     /// Starts it.
     pub(super) fn start(&self, spec: &PoolSpec, version: &Arc<str>, shared: &Arc<Shared>) -> std::io::Result<Running> {
-        let mut child = command(spec, &self.token)?.spawn()?;
+        let launcher = shared.config.launcher.as_deref();
+        let mut child = command(spec, launcher, &self.token)?.spawn()?;
         let pid = child.id();
         self.now.lock().pid = pid;
         let mut output = Vec::new();
@@ -146,20 +168,37 @@ impl Process {
             output.push(shared.runtime.spawn(copy));
         }
         let group = pid.and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
-        tracing::info!(%worker, pid, "worker process started");
+        if let (Some(launcher), Some(group)) = (launcher, group) {
+            shared.pools.guard().add(launcher, group);
+        }
+        let limits = Some(spec.resources.describe()).filter(|limits| !limits.is_empty());
+        tracing::info!(%worker, pid, limits, "worker process started");
         Ok(Running { child, group, output })
     }
 
     /// Until it has ended: by itself, or because it was ordered to or the engine stops. Returns what became of it.
-    pub(super) async fn attend(&self, mut running: Running, drain_grace: Duration, shared: &Shared) -> String {
+    pub(super) async fn attend(
+        &self,
+        mut running: Running,
+        drain_grace: Duration,
+        limits: &Resources,
+        shared: &Shared,
+    ) -> String {
         let mut orders = self.orders.subscribe();
         let stopping = shared.pools.stopping();
         let drained = async {
-            // The sender lives as long as the process.
-            let _ = orders.wait_for(|order| *order >= Order::Drain).await;
-            tokio::select! {
-                _ = orders.wait_for(|order| *order >= Order::End) => {}
-                () = sleep(drain_grace) => {}
+            loop {
+                let grace = match *orders.borrow_and_update() {
+                    Order::Serve => Duration::MAX,
+                    Order::Drain => drain_grace,
+                    Order::Hurry => drain_grace.min(shared.config.cancel_grace),
+                    Order::End => return,
+                };
+                // The sender lives as long as the process.
+                match timeout(grace, orders.changed()).await {
+                    Ok(_) => {}
+                    Err(_) => return,
+                }
             }
         };
         let ended = tokio::select! {
@@ -172,6 +211,9 @@ impl Process {
             None => running.end(shared.config.kill_after).await,
         };
         running.signal(Signal::KILL);
+        if let Some(group) = running.group {
+            shared.pools.guard().remove(group);
+        }
         self.now.lock().pid = None;
         let lines = async {
             for copy in &mut running.output {
@@ -182,7 +224,7 @@ impl Process {
         if timeout(LAST_LINES_WITHIN, lines).await.is_err() {
             running.output.iter().for_each(JoinHandle::abort);
         }
-        ended.map_or_else(|error| format!("was lost: {error}"), how_it_ended)
+        ended.map_or_else(|error| format!("was lost: {error}"), |status| how_it_ended(status, limits))
     }
 }
 
@@ -206,20 +248,29 @@ impl Running {
     }
 }
 
-fn how_it_ended(status: ExitStatus) -> String {
-    match (status.code(), status.signal()) {
+fn how_it_ended(status: ExitStatus, limits: &Resources) -> String {
+    let how = match (status.code(), status.signal()) {
         (Some(code), _) => format!("exited with status {code}"),
         (None, Some(signal)) => format!("was ended by signal {signal}"),
         (None, None) => "ended".to_owned(),
+    };
+    // The system does not say whether that was the reason.
+    match limits.describe() {
+        limits if !limits.is_empty() && !status.success() => format!("{how} (its limits: {limits})"),
+        _ => how,
     }
 }
 
-fn command(spec: &PoolSpec, token: &str) -> std::io::Result<Command> {
-    let Some((program, arguments)) = spec.command.split_first() else {
-        return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "the command is empty"));
+fn command(spec: &PoolSpec, launcher: Option<&Path>, token: &str) -> std::io::Result<Command> {
+    let mut command = match (spec.command.split_first(), launcher) {
+        (_, Some(launcher)) if !spec.resources.is_empty() => spec.resources.launch(launcher, &spec.command).into(),
+        (Some((program, arguments)), _) => {
+            let mut command = Command::new(program);
+            command.args(arguments);
+            command
+        }
+        (None, _) => return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "the command is empty")),
     };
-    let mut command = Command::new(program);
-    command.args(arguments);
     set_environment(&mut command, &spec.env);
     command.env("BOKI_URL", &spec.url).env("BOKI_WORKER", token).env("BOKI_VERSION", &spec.version);
     if let Some(dir) = &spec.dir {

@@ -1,7 +1,8 @@
 //! A pool at work: it does what its crew decides, whenever something has happened.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
@@ -13,6 +14,9 @@ use super::spec::{PoolError, PoolFailure, PoolId, PoolInfo, PoolSpec, PoolState,
 use crate::counters::count;
 use crate::dispatch::{Failing, Flushes, PoolKey};
 use crate::functions::Shared;
+
+/// So many processes that have ended are remembered, for whoever asks what became of them.
+const REMEMBERED: usize = 32;
 
 /// Whether a pool has come to serve.
 #[derive(Clone, Debug)]
@@ -39,6 +43,8 @@ pub(crate) struct Pool {
 struct State {
     crew: Crew,
     processes: BTreeMap<MemberNumber, Arc<Process>>,
+    /// The latest that have ended.
+    ended: VecDeque<Arc<Process>>,
     last_failure: Option<Arc<PoolFailure>>,
     /// The calls have been told that it fails.
     is_failing: bool,
@@ -57,6 +63,10 @@ impl Pool {
             return Err(PoolError::NoSecret { pool: spec.name, variable: missing.clone() });
         }
         let config = &shared.config;
+        if !spec.resources.is_empty() && config.launcher.is_none() {
+            let reason = "this server cannot limit what its processes use";
+            return Err(PoolError::Invalid { pool: spec.name, reason });
+        }
         let rules = Rules {
             min: spec.min,
             max: spec.max,
@@ -72,6 +82,7 @@ impl Pool {
         let state = State {
             crew: Crew::new(&spec.name, rules, Instant::now()),
             processes: BTreeMap::new(),
+            ended: VecDeque::new(),
             last_failure: None,
             is_failing: false,
         };
@@ -126,6 +137,24 @@ impl Pool {
         shared.dispatch.lock().set_failing(self.key, None, Instant::now(), &mut flushes);
         shared.perform(flushes, None);
         self.wake.notify_one();
+    }
+
+    /// A process does not answer: it gets no more calls, and ends soon.
+    pub(super) fn dismiss(&self, number: MemberNumber) {
+        let mut state = self.state.lock();
+        state.crew.dismiss(number);
+        if let Some(process) = state.processes.get(&number) {
+            process.order(Order::Hurry);
+        }
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// What becomes of a process, or became of it lately.
+    pub(super) fn end_of(&self, number: MemberNumber) -> Option<watch::Receiver<Option<Arc<str>>>> {
+        let state = self.state.lock();
+        let ended = || state.ended.iter().find(|process| process.number() == number);
+        state.processes.get(&number).or_else(ended).map(|process| process.end())
     }
 
     /// Its processes take calls from now on.
@@ -200,6 +229,7 @@ impl Pool {
         let mut dispatch = shared.dispatch.lock();
         let load = dispatch.pool_load(self.key);
         let actions = crew.decide(&load, now);
+        shared.counters.recycled.fetch_add(crew.take_recycled(), Ordering::Relaxed);
         dispatch.set_wanted(self.key, crew.wants(&load));
         drop(dispatch);
         for worker in load.workers.iter().filter(|worker| worker.idle_since.is_some()) {
@@ -285,7 +315,7 @@ impl Pool {
     fn start(self: &Arc<Pool>, number: MemberNumber, shared: &Arc<Shared>) {
         let process = {
             let mut state = self.state.lock();
-            let process = Arc::new(Process::new(number, self.free_name(&state)));
+            let process = Arc::new(Process::new(number, self.free_name(&state), shared.config.log_rate));
             state.processes.insert(number, Arc::clone(&process));
             process
         };
@@ -294,7 +324,7 @@ impl Pool {
             Ok(running) => {
                 let (pool, task_shared) = (Arc::clone(self), Arc::clone(shared));
                 let task = async move {
-                    let how = process.attend(running, pool.spec.drain_grace, &task_shared).await;
+                    let how = process.attend(running, pool.spec.drain_grace, &pool.spec.resources, &task_shared).await;
                     pool.ended(&process, &how, &task_shared);
                 };
                 shared.pools.tasks().spawn_on(task, &shared.runtime);
@@ -322,8 +352,14 @@ impl Pool {
     fn ended(&self, process: &Arc<Process>, how: &str, shared: &Shared) {
         let now = Instant::now();
         shared.pools.leave(process);
+        process.ended(how);
+        shared.tell_dropped(process.budget(), process.name(), &self.version);
         let mut state = self.state.lock();
         state.processes.remove(&process.number());
+        state.ended.push_back(Arc::clone(process));
+        if state.ended.len() > REMEMBERED {
+            state.ended.pop_front();
+        }
         let is_unexpected = !state.crew.is_leaving(process.number()) && !shared.closing.is_cancelled();
         state.crew.ended(process.number(), now);
         if is_unexpected {
@@ -379,6 +415,7 @@ impl Pool {
             max: self.spec.max,
             processes,
             functions,
+            resources: self.spec.resources,
             waiting: load.waiting,
             last_failure: state.last_failure.clone(),
         }

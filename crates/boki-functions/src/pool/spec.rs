@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::launch::Resources;
+
 /// A pool of worker processes to be started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoolSpec {
@@ -36,6 +38,8 @@ pub struct PoolSpec {
     pub max_calls: Option<u64>,
     /// A process that is so old is replaced.
     pub max_age: Option<Duration>,
+    /// What each process may use.
+    pub resources: Resources,
     /// Its processes start and register, but take no calls before [`release_pool`](crate::Functions::release_pool).
     pub held: bool,
 }
@@ -59,6 +63,7 @@ impl PoolSpec {
             drain_grace: Duration::from_secs(60),
             max_calls: None,
             max_age: None,
+            resources: Resources::default(),
             held: false,
         }
     }
@@ -238,6 +243,8 @@ pub struct PoolInfo {
     pub processes: Vec<ProcessInfo>,
     /// What it offers, as far as that is known.
     pub functions: Vec<Arc<str>>,
+    /// What each of its processes may use.
+    pub resources: Resources,
     /// Calls that wait for its functions.
     pub waiting: usize,
     /// What became of the latest process that ended without having been asked to.

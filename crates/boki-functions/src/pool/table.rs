@@ -6,19 +6,25 @@
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::launch::Guard;
 use super::process::Process;
 use super::run::Pool;
 use super::spec::{PoolError, PoolId, PoolInfo, PoolSpec};
 use crate::dispatch::{Seat, WorkerKey};
 use crate::error::CallError;
+use crate::flood::LogBudget;
 use crate::functions::Shared;
 use crate::link::Link;
+
+/// How long the end of a process is waited for whose connection has ended.
+const ENDS_WITHIN: Duration = Duration::from_millis(500);
 
 const UNKNOWN_PROCESS: &str = "its process was not started by this engine";
 
@@ -29,6 +35,7 @@ pub(crate) struct Pools {
     /// The engine has stopped: processes are to end.
     stopping: CancellationToken,
     tasks: TaskTracker,
+    guard: Guard,
 }
 
 #[derive(Default)]
@@ -81,6 +88,22 @@ impl Pools {
         Ok(Some(Attached { pool: Arc::clone(pool), process: Arc::clone(process), link: link.clone() }))
     }
 
+    /// What has become of the process that `seat` was; waits a moment for it to end, since its connection ends before.
+    pub(crate) async fn end_of(&self, seat: Seat) -> Option<Arc<str>> {
+        let pool = self.state.lock().pools.values().find(|pool| pool.key() == seat.pool).cloned()?;
+        let mut end = pool.end_of(seat.member)?;
+        let ended = timeout(ENDS_WITHIN, end.wait_for(Option::is_some)).await.ok()?.ok()?;
+        ended.clone()
+    }
+
+    /// A worker does not answer a call that was given up.
+    pub(crate) fn stuck(&self, seat: Seat) {
+        let pool = self.state.lock().pools.values().find(|pool| pool.key() == seat.pool).cloned();
+        if let Some(pool) = pool {
+            pool.dismiss(seat.member);
+        }
+    }
+
     /// A process is about to be started.
     pub(super) fn enter(&self, pool: &Arc<Pool>, process: &Arc<Process>) {
         self.state.lock().tokens.insert(process.token().to_owned(), (Arc::clone(pool), Arc::clone(process)));
@@ -89,6 +112,10 @@ impl Pools {
     /// A process has ended.
     pub(super) fn leave(&self, process: &Process) {
         self.state.lock().tokens.remove(process.token());
+    }
+
+    pub(super) fn guard(&self) -> &Guard {
+        &self.guard
     }
 
     pub(super) fn stopping(&self) -> &CancellationToken {
@@ -124,6 +151,11 @@ pub(crate) struct Attached {
 impl Attached {
     pub(crate) fn name(&self) -> &Arc<str> {
         self.process.name()
+    }
+
+    /// How much it may log, over its connection and otherwise.
+    pub(crate) fn budget(&self) -> &Arc<Mutex<LogBudget>> {
+        self.process.budget()
     }
 
     /// How many calls it takes at once, if it says `concurrency` itself.

@@ -184,7 +184,9 @@ pub(super) fn encode_ended(end: &CallEnd, input: Option<&BlobRef>) -> Option<Byt
         Err(CallError::FunctionFailed { code, message, retryable, position, attempts, .. }) => {
             (if *retryable { 2 } else { 1 }, *attempts, *position, &**code, text(message))
         }
-        Err(CallError::WorkerLost { attempts, .. }) => (3, *attempts, Position::START, "", Bytes::new()),
+        Err(CallError::WorkerLost { attempts, reason, .. }) => {
+            (3, *attempts, Position::START, "", Bytes::copy_from_slice(reason.as_bytes()))
+        }
         Err(CallError::DeadlineExceeded { .. }) => (4, 0, Position::START, "", Bytes::new()),
         Err(CallError::Cancelled { .. }) => (5, 0, Position::START, "", Bytes::new()),
         Err(CallError::PayloadTooLarge { what, actual, limit }) => {
@@ -261,7 +263,10 @@ pub(super) fn decode_ended(
             let code = Arc::clone(&name);
             Err(CallError::FunctionFailed { function, code, message, retryable: how == 2, position, attempts })
         }
-        3 => Err(CallError::WorkerLost { function, attempts }),
+        3 => {
+            let reason = String::from_utf8_lossy(&reader.rest()).into();
+            Err(CallError::WorkerLost { function, attempts, reason })
+        }
         4 => Err(CallError::DeadlineExceeded { function, id }),
         5 => Err(CallError::Cancelled { id }),
         6 => Err(CallError::PayloadTooLarge { what: "output", actual: reader.u64()?, limit: reader.u64()? }),
@@ -351,7 +356,11 @@ mod tests {
                 position,
                 attempts: 3,
             }),
-            Err(CallError::WorkerLost { function: Arc::clone(&function), attempts: 3 }),
+            Err(CallError::WorkerLost {
+                function: Arc::clone(&function),
+                attempts: 3,
+                reason: "exited with status 3".into(),
+            }),
             Err(CallError::DeadlineExceeded { function: Arc::clone(&function), id }),
             Err(CallError::Cancelled { id }),
             Err(CallError::PayloadTooLarge { what: "output", actual: 10, limit: 5 }),

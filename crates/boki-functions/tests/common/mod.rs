@@ -161,6 +161,19 @@ impl FrameSink for EngineEnd {
     }
 }
 
+/// The engine takes a connection. Returns its end of the link, which is gone once the connection has ended.
+pub fn engine_end(functions: &Functions, near: tokio::io::DuplexStream) -> Arc<Mutex<Option<WorkerLink>>> {
+    let outbox = Outbox::new(64 << 20);
+    let link = Arc::new(Mutex::default());
+    let mut engine_end = EngineEnd { functions: functions.clone(), outbox: outbox.clone(), link: Arc::clone(&link) };
+    tokio::spawn(async move {
+        let mut connection = Connection::accepted(near, outbox, Config::accepting());
+        let _ = connection.run(&mut engine_end).await;
+        engine_end.link.lock().take();
+    });
+    link
+}
+
 /// A worker that a test plays.
 pub struct Worker {
     pub outbox: Outbox,
@@ -187,15 +200,7 @@ impl Worker {
     /// Connects and registers; the engine's answer is the first frame.
     pub fn open(functions: &Functions, register: &Register) -> Worker {
         let (near, far) = tokio::io::duplex(64 << 10);
-        let outbox = Outbox::new(64 << 20);
-        let link = Arc::new(Mutex::default());
-        let mut engine_end =
-            EngineEnd { functions: functions.clone(), outbox: outbox.clone(), link: Arc::clone(&link) };
-        tokio::spawn(async move {
-            let mut connection = Connection::accepted(near, outbox, Config::accepting());
-            let _ = connection.run(&mut engine_end).await;
-            engine_end.link.lock().take();
-        });
+        let link = engine_end(functions, near);
         let outbox = Outbox::new(64 << 20);
         let (sender, frames) = mpsc::unbounded_channel();
         let mut connection = Connection::opened(far, outbox.clone(), Config::opening());

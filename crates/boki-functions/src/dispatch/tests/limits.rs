@@ -41,7 +41,7 @@ fn a_lost_worker_makes_room() {
     let second = world.submit(ask("f"));
     assert!(!world.runs(&second));
     world.table.detach(lost, world.now, &mut world.flushes);
-    assert!(matches!(first.ended(), Some(Ended::WorkerLost)));
+    assert!(matches!(first.ended(), Some(Ended::WorkerLost(None))));
     assert!(world.runs(&second));
 }
 
