@@ -155,9 +155,6 @@ impl Config {
             return refuse("functions.timeout", "it must be longer than nothing");
         }
         for (at, worker) in self.worker.iter().enumerate() {
-            if worker.name.is_empty() || worker.name.len() > 100 {
-                return refuse("worker.name", "a name has 1 to 100 bytes");
-            }
             if self.worker.iter().take(at).any(|other| other.name == worker.name) {
                 return refuse("worker.name", "two workers have the same name");
             }

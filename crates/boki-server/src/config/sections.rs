@@ -1,7 +1,6 @@
 //! The sections of `boki.toml`, each a struct whose defaults are the defaults. Their documentation is also
 //! the text of the published JSON schema.
 
-use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -186,42 +185,6 @@ impl Default for LogSection {
     fn default() -> LogSection {
         LogSection { segment: Size::mib(64), cache: Size::mib(64) }
     }
-}
-
-/// A worker process that the server starts, watches and restarts.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct WorkerSection {
-    /// Its name, in logs and listings; each worker has its own.
-    pub name: String,
-    /// The command, as for a shell: "./app", "python app.py".
-    pub command: String,
-    /// Environment variables; of the server's own, only what every program needs is passed on.
-    #[serde(default)]
-    pub env: BTreeMap<String, String>,
-    /// The folder it runs in; the server's own unless set.
-    #[serde(default)]
-    pub dir: Option<PathBuf>,
-    /// How many processes of it run.
-    #[serde(default = "one")]
-    pub processes: u32,
-}
-
-impl WorkerSection {
-    /// One process of `command`, and nothing else set.
-    pub(crate) fn of_command(name: &str, command: &str) -> WorkerSection {
-        WorkerSection {
-            name: name.to_owned(),
-            command: command.to_owned(),
-            env: BTreeMap::new(),
-            dir: None,
-            processes: one(),
-        }
-    }
-}
-
-fn one() -> u32 {
-    1
 }
 
 /// How an app is deployed.

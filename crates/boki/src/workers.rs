@@ -1,0 +1,107 @@
+//! `boki workers`: the worker pools of a server. And the two commands that a server runs beside its workers.
+
+use std::process::ExitCode;
+
+use boki_functions::{Resources, exec_limited, guard_groups};
+use hyper::Method;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::cli::{WorkerExec, WorkersCommand};
+use crate::failure::Failure;
+use crate::http::{Http, nothing};
+use crate::output::{Output, aligned};
+
+/// What is shown of a pool. The rest is for programs, and is printed as it came.
+#[derive(Deserialize)]
+struct Shown {
+    name: String,
+    #[serde(default)]
+    version: String,
+    state: String,
+    min: usize,
+    max: usize,
+    processes: Vec<ShownProcess>,
+    waiting: usize,
+    #[serde(default)]
+    limits: String,
+    last_failure: Option<ShownFailure>,
+}
+
+#[derive(Deserialize)]
+struct ShownProcess {
+    name: String,
+    pid: Option<u32>,
+    state: String,
+    running: usize,
+    calls: u64,
+}
+
+#[derive(Deserialize)]
+struct ShownFailure {
+    reason: String,
+    lines: Vec<String>,
+}
+
+pub(crate) async fn run(command: WorkersCommand, mut out: Output) -> Result<(), Failure> {
+    #[derive(Deserialize)]
+    struct Answer {
+        pools: Vec<Value>,
+    }
+    let WorkersCommand::Ls(target) = command;
+    let answer: Answer = Http::connect(&target).await?.json(Method::GET, "/v1/pools", &[], nothing()).await?;
+    if out.is_json() {
+        for pool in &answer.pools {
+            out.json(pool)?;
+        }
+        return out.finish();
+    }
+    let pools = answer.pools.into_iter().filter_map(|pool| serde_json::from_value::<Shown>(pool).ok());
+    let pools: Vec<Shown> = pools.collect();
+    let rows: Vec<Vec<String>> = pools.iter().flat_map(rows_of).collect();
+    out.line(&aligned(&["NAME", "STATE", "PROCESSES", "RUNNING", "CALLS", "WAITING", "VERSION", "LIMITS"], &rows))?;
+    for pool in pools.iter().filter(|pool| pool.state == "failing" || pool.state == "starting") {
+        if let Some(failure) = &pool.last_failure {
+            out.line(&format!("\n{}: its last process {}", pool.name, failure.reason))?;
+            for line in &failure.lines {
+                out.line(&format!("  {line}"))?;
+            }
+        }
+    }
+    out.finish()
+}
+
+fn rows_of(pool: &Shown) -> Vec<Vec<String>> {
+    let sum = |count: fn(&ShownProcess) -> u64| pool.processes.iter().map(count).sum::<u64>().to_string();
+    let bounds = if pool.min == pool.max { pool.max.to_string() } else { format!("{} to {}", pool.min, pool.max) };
+    let mut rows = vec![vec![
+        pool.name.clone(),
+        pool.state.clone(),
+        format!("{} ({bounds})", pool.processes.len()),
+        sum(|process| process.running as u64),
+        sum(|process| process.calls),
+        pool.waiting.to_string(),
+        pool.version.clone(),
+        pool.limits.clone(),
+    ]];
+    for process in &pool.processes {
+        let pid = process.pid.map_or_else(String::new, |pid| format!("pid {pid}"));
+        let counts = [process.running.to_string(), process.calls.to_string()];
+        rows.push([vec![format!("  {}", process.name), process.state.clone(), pid], counts.to_vec()].concat());
+    }
+    rows
+}
+
+/// Sets the limits and becomes the command; returns only if that fails.
+pub(crate) fn exec(args: &WorkerExec) -> ExitCode {
+    let resources = Resources { memory: args.memory, open_files: args.open_files, threads: args.threads };
+    let error = exec_limited(&resources, &args.command);
+    // The worker's output: whoever started it reads that.
+    eprintln!("cannot run {:?}: {error}", args.command);
+    ExitCode::from(127)
+}
+
+/// Until the server that runs it has ended.
+pub(crate) fn guard() -> Result<(), Failure> {
+    guard_groups(std::io::stdin().lock()).map_err(|error| Failure::io("cannot read standard input", &error))
+}
