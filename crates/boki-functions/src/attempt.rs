@@ -105,7 +105,7 @@ impl Shared {
                     let began = self.began(&invocation, head, output, until, turn).await;
                     match (began, turn) {
                         // Of an output that goes on record, nobody has seen the beginning.
-                        (Err(CallError::WorkerLost { .. }), Some(_)) if !last => Ended::WorkerLost,
+                        (Err(CallError::WorkerLost { .. }), Some(_)) if !last => Ended::WorkerLost(None),
                         (began, _) => return began,
                     }
                 }

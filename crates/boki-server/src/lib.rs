@@ -22,12 +22,14 @@ mod sniff;
 mod telemetry;
 mod versions;
 mod virtual_time;
+mod workers;
 
 pub use codes::{ErrorPage, PAGES, page};
 pub use config::{Config, ConfigError};
-pub use server::{Server, StartError, shell_command};
+pub use server::{Server, StartError};
 pub use telemetry::{TelemetryError, start_telemetry};
 pub use virtual_time::virtual_runtime;
+pub use workers::{EnvFileError, pool_spec, shell_command};
 
 pub use boki_node::Clock;
 pub use versions::{APP_FILE, TOKEN_FILE, check_app, check_app_name};

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use boki_functions::{CallError, Environment, Functions, FunctionsConfig, PoolError, PoolSpec};
+use boki_functions::{CallError, Functions, FunctionsConfig, PoolError};
 use boki_log::LogError;
 use boki_node::{Clock, Node, NodeConfig, OpenError};
 use tokio::net::{TcpListener, UnixListener};
@@ -19,13 +19,14 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{Config, ConfigError, WorkerSection};
+use crate::config::{Config, ConfigError};
 use crate::door::Door;
 use crate::http::{DEFAULT_BOOK, Gateway};
 use crate::listen::Connections;
 use crate::native::NativeShared;
 use crate::versions::{Versions, VersionsError};
 use crate::virtual_time::{self, Hold};
+use crate::workers::{EnvFileError, pool_spec};
 
 /// How long native connections have to write their last answers.
 const FLUSH_TIME: Duration = Duration::from_millis(500);
@@ -75,6 +76,9 @@ pub enum StartError {
     /// A worker pool cannot be started.
     #[error(transparent)]
     Pool(#[from] PoolError),
+    /// The variables of a worker cannot be read.
+    #[error(transparent)]
+    EnvFile(#[from] EnvFileError),
     /// Calls on record cannot be resumed.
     #[error("cannot resume the calls on record: {0}")]
     Recover(#[from] CallError),
@@ -95,6 +99,7 @@ impl StartError {
             StartError::Log(error) => error.code(),
             StartError::Versions { .. } => "BK0525",
             StartError::Pool(error) => error.code(),
+            StartError::EnvFile(error) => error.code(),
             StartError::Recover(error) => error.code(),
             StartError::VirtualTime => "BK0429",
         }
@@ -116,6 +121,7 @@ impl StartError {
             StartError::Open { .. }
             | StartError::Log(_)
             | StartError::Pool(_)
+            | StartError::EnvFile(_)
             | StartError::Recover(_)
             | StartError::VirtualTime => {
                 format!("boki explain {}", self.code())
@@ -353,6 +359,7 @@ fn functions_config(config: &Config, clock: &Clock) -> FunctionsConfig {
         timeout: config.functions.timeout.0,
         max_attempts: config.functions.attempts,
         retention: config.functions.retention.0,
+        launcher: config.launcher.clone(),
         // They were checked: none is left out.
         limits: config.limit.iter().filter_map(|limit| limit.rule().ok()).collect(),
         ..defaults
@@ -368,7 +375,7 @@ async fn start_workers(
     stopping: &CancellationToken,
 ) -> Result<Versions, StartError> {
     for worker in &config.worker {
-        functions.start_pool(pool_spec(worker, url))?;
+        functions.start_pool(pool_spec(worker, url)?)?;
     }
     let data = config.server.data.clone();
     let opened = Versions::open(
@@ -383,25 +390,6 @@ async fn start_workers(
         VersionsError::Io(source) => StartError::Versions { data, source },
         VersionsError::Log(error) => StartError::Log(error),
     })
-}
-
-/// A pool of the processes that a `[[worker]]` asks for.
-pub(crate) fn pool_spec(worker: &WorkerSection, url: &str) -> PoolSpec {
-    let set = worker.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-    PoolSpec {
-        env: Environment { set, ..Environment::default() },
-        dir: worker.dir.clone(),
-        min: worker.processes as usize,
-        max: worker.processes as usize,
-        ..PoolSpec::new(&worker.name, shell_command(&worker.command), url)
-    }
-}
-
-/// How to run `command` as for a shell, whatever it consists of. The shell stays until the command has ended, also when it is
-/// asked to end itself: it must not take away the time that the command has for that.
-#[must_use]
-pub fn shell_command(command: &str) -> Vec<String> {
-    vec!["/bin/sh".to_owned(), "-c".to_owned(), format!("trap : TERM INT\n{command}")]
 }
 
 fn bind_socket(config: &Config) -> Result<Option<(PathBuf, UnixListener)>, StartError> {

@@ -77,8 +77,8 @@ pub fn shell_command(command: &str) -> Vec<String> {
 }
 
 fn read_env_file(file: &Path) -> Result<Vec<(String, String)>, EnvFileError> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|source| EnvFileError::Unreadable { file: file.to_owned(), source })?;
+    let text =
+        std::fs::read_to_string(file).map_err(|source| EnvFileError::Unreadable { file: file.to_owned(), source })?;
     parse_env(&text).map_err(|line| EnvFileError::Line { file: file.to_owned(), line })
 }
 

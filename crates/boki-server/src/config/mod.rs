@@ -9,8 +9,9 @@ mod limit;
 mod mounts;
 mod sections;
 mod units;
+mod worker;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -21,9 +22,10 @@ pub use limit::LimitSection;
 pub use mounts::{MountSection, RESERVED};
 pub use sections::{
     CallsSection, DEFAULT_PORT, DeploySection, Dev, Durability, FunctionsSection, LimitsSection, LogFormat, LogSection,
-    ServerSection, TelemetrySection, TestSection, VersionsSection, WorkerSection,
+    ServerSection, TelemetrySection, TestSection, VersionsSection,
 };
 pub use units::{Size, Span};
+pub use worker::WorkerSection;
 
 /// Prefix of the environment variables that are settings.
 const ENV_PREFIX: &str = "BOKI_";
@@ -58,6 +60,9 @@ pub struct Config {
     pub calls: CallsSection,
     /// What the server says about itself.
     pub telemetry: TelemetrySection,
+    /// No setting, but the program's own affair: see `FunctionsConfig::launcher`.
+    #[serde(skip)]
+    pub launcher: Option<PathBuf>,
 }
 
 impl Config {
@@ -155,14 +160,11 @@ impl Config {
             return refuse("functions.timeout", "it must be longer than nothing");
         }
         for (at, worker) in self.worker.iter().enumerate() {
+            if let Err((key, reason)) = worker.check() {
+                return refuse(key, reason);
+            }
             if self.worker.iter().take(at).any(|other| other.name == worker.name) {
                 return refuse("worker.name", "two workers have the same name");
-            }
-            if worker.command.trim().is_empty() {
-                return refuse("worker.command", "it is empty");
-            }
-            if worker.processes == 0 || worker.processes > 1000 {
-                return refuse("worker.processes", "it must be 1 to 1000");
             }
         }
         self.check_limits()?;

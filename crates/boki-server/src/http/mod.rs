@@ -13,6 +13,7 @@ mod limits;
 mod logs;
 mod mounts;
 mod pages;
+mod pools;
 mod problem;
 mod read;
 mod render;
@@ -129,6 +130,7 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(versions::remove))
         .routes(routes!(versions::activate))
         .routes(routes!(mounts::list))
+        .routes(routes!(pools::list))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
         .routes(routes!(health::status))

@@ -26,7 +26,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use boki_functions::{Environment, Functions, PoolError, PoolId, PoolSpec};
+use boki_functions::{Environment, Functions, PoolId, PoolSpec};
 use boki_log::{LogError, Seq};
 use boki_node::Node;
 use bytes::Bytes;
@@ -41,8 +41,9 @@ pub(crate) use list::{AppPicture, Picture};
 pub use manifest::{APP_FILE, check_app, check_app_name};
 pub use token::TOKEN_FILE;
 
-use crate::config::VersionsSection;
-use crate::server::pool_spec;
+use crate::config::{VersionsSection, WorkerSection};
+use crate::server::StartError;
+use crate::workers::pool_spec;
 use manifest::Manifest;
 use store::{Info, Store};
 use token::Token;
@@ -267,18 +268,23 @@ impl Shared {
     }
 
     /// Starts the workers of a version; all of them, or none.
-    fn start_pools(&self, app: &str, version: u32, manifest: &Manifest, held: bool) -> Result<Vec<PoolId>, PoolError> {
+    fn start_pools(&self, app: &str, version: u32, manifest: &Manifest, held: bool) -> Result<Vec<PoolId>, StartError> {
         let files = self.store.files(app, version);
         let mut pools = Vec::new();
         for worker in &manifest.workers {
-            let base = pool_spec(worker, &self.url);
-            let mut env: Environment = base.env.clone();
-            env.set.push(("BOKI_APP".to_owned(), app.to_owned()));
-            let name = if worker.name == app { app.to_owned() } else { format!("{app}.{}", worker.name) };
-            let dir = worker.dir.as_ref().map_or_else(|| files.clone(), |dir| files.join(dir));
-            let (version, start_timeout) = (version.to_string(), manifest.start_timeout);
-            let spec = PoolSpec { name, version, env, dir: Some(dir), start_timeout, held, ..base };
-            match self.functions.start_pool(spec) {
+            // Its paths are those of its files.
+            let env_file = worker.env_file.as_ref().map(|file| files.join(file));
+            let worker = &WorkerSection { env_file, ..worker.clone() };
+            let started = pool_spec(worker, &self.url).map_err(StartError::from).and_then(|base| {
+                let mut env: Environment = base.env.clone();
+                env.set.push(("BOKI_APP".to_owned(), app.to_owned()));
+                let name = if worker.name == app { app.to_owned() } else { format!("{app}.{}", worker.name) };
+                let dir = worker.dir.as_ref().map_or_else(|| files.clone(), |dir| files.join(dir));
+                let (version, start_timeout) = (version.to_string(), manifest.start_timeout);
+                let spec = PoolSpec { name, version, env, dir: Some(dir), start_timeout, held, ..base };
+                Ok(self.functions.start_pool(spec)?)
+            });
+            match started {
                 Ok(pool) => pools.push(pool),
                 Err(error) => {
                     self.end_pools(&pools);
