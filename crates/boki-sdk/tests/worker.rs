@@ -403,9 +403,7 @@ async fn a_process_that_crashes_costs_its_call_an_attempt_and_is_replaced_on_req
     config.worker.push(WorkerSection {
         name: "crasher".into(),
         command: format!("'{}' --exact worker_process --ignored --nocapture", program.display()),
-        env: Default::default(),
-        dir: None,
-        processes: 1,
+        ..WorkerSection::default()
     });
     let server = Arc::new(Server::start(config).await.unwrap());
     let client = Client::connect(&server.local_url()).await.unwrap();

@@ -21,6 +21,7 @@ mod serve;
 mod settings;
 mod test;
 mod versions;
+mod workers;
 
 use std::process::ExitCode;
 
@@ -67,6 +68,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Config(command) => settings::run(&command, out),
         Command::Explain { code } => explain(&code, out),
         Command::Completions { shell } => completions(shell, out),
+        Command::WorkerExec(args) => workers::exec(&args),
         Command::BenchEcho => bench::echo(),
         Command::DemoWorker => demo::run_worker(),
         Command::Server(args) => serving(args.time, serve::run(args, out)),
@@ -80,6 +82,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Deploy(args) => on_one_core(deploy::run(args, out)),
         Command::Versions(command) => on_one_core(versions::run(command, out)),
         Command::Logs(args) => on_one_core(logs::run(args, out)),
+        Command::Workers(command) => on_one_core(workers::run(command, out)),
+        Command::WorkerGuard => workers::guard(),
         Command::Limits(command) => on_one_core(limits::run(command, out)),
         Command::Functions(command) => on_one_core(call::functions(command, out)),
     }

@@ -1,6 +1,7 @@
 //! `boki server`: starts a server, says where it is, and ends it in order.
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use boki_server::config::Durability;
@@ -40,7 +41,8 @@ pub(crate) async fn run(args: ServerArgs, mut out: Output) -> Result<(), Failure
 }
 
 /// A running server whose log lines go to standard error.
-pub(crate) async fn start(config: Config, time: Time) -> Result<Server, Failure> {
+pub(crate) async fn start(mut config: Config, time: Time) -> Result<Server, Failure> {
+    config.launcher = launcher();
     start_telemetry(&config.telemetry)
         .map_err(|error| Failure::new(error.code(), Exit::Usage, error.to_string(), "boki config schema"))?;
     let clock = match time.virtual_time {
@@ -51,6 +53,12 @@ pub(crate) async fn start(config: Config, time: Time) -> Result<Server, Failure>
         }
     };
     Box::pin(Server::start_with(config, clock)).await.map_err(|error| did_not_start(&error))
+}
+
+/// This program, even if its file has been replaced meanwhile.
+fn launcher() -> Option<PathBuf> {
+    let this = PathBuf::from("/proc/self/exe");
+    if this.exists() { Some(this) } else { std::env::current_exe().ok() }
 }
 
 pub(crate) fn did_not_start(error: &StartError) -> Failure {

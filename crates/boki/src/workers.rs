@@ -1,7 +1,5 @@
 //! `boki workers`: the worker pools of a server. And the two commands that a server runs beside its workers.
 
-use std::process::ExitCode;
-
 use boki_functions::{Resources, exec_limited, guard_groups};
 use hyper::Method;
 use serde::Deserialize;
@@ -93,12 +91,10 @@ fn rows_of(pool: &Shown) -> Vec<Vec<String>> {
 }
 
 /// Sets the limits and becomes the command; returns only if that fails.
-pub(crate) fn exec(args: &WorkerExec) -> ExitCode {
+pub(crate) fn exec(args: &WorkerExec) -> Result<(), Failure> {
     let resources = Resources { memory: args.memory, open_files: args.open_files, threads: args.threads };
     let error = exec_limited(&resources, &args.command);
-    // The worker's output: whoever started it reads that.
-    eprintln!("cannot run {:?}: {error}", args.command);
-    ExitCode::from(127)
+    Err(Failure::io(format!("cannot run {:?}", args.command), &error))
 }
 
 /// Until the server that runs it has ended.

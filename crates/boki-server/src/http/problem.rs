@@ -331,8 +331,11 @@ impl Problem {
                 add("pool", (*why.pool).into());
                 add("lines", why.lines.iter().map(|line| &**line).collect());
             }
-            CallError::WorkerLost { function, attempts } => {
+            CallError::WorkerLost { function, attempts, reason } => {
                 add("function", (**function).into());
+                if !reason.is_empty() {
+                    add("reason", (**reason).into());
+                }
                 add("attempts", (*attempts).into());
             }
             CallError::DeadlineExceeded { function, id } => {

@@ -193,9 +193,7 @@ async fn with_worker(command: &'static str) -> Running {
         config.worker.push(WorkerSection {
             name: "w".to_owned(),
             command: command.to_owned(),
-            env: [("GREETING".to_owned(), "hello".to_owned())].into(),
-            dir: None,
-            processes: 1,
+            ..WorkerSection::default()
         });
     })
     .await

@@ -7,6 +7,7 @@ mod deploy;
 mod limits;
 mod logs;
 mod server;
+mod workers;
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
@@ -21,6 +22,7 @@ pub(crate) use deploy::{DeployArgs, Deployer, VersionsCommand};
 pub(crate) use limits::{LimitsCommand, SetLimit};
 pub(crate) use logs::LogsArgs;
 pub(crate) use server::{ConfigCommand, ConfigFile, DEFAULT_FILE, DevArgs, NewArgs, ServerArgs, TestArgs, Time};
+pub(crate) use workers::{WorkerExec, WorkersCommand};
 
 /// Where clients look for the server unless told otherwise.
 pub(crate) const DEFAULT_SERVER: &str = "127.0.0.1:2654";
@@ -83,6 +85,9 @@ pub(crate) enum Command {
     /// Look at the versions of apps, go back to one, remove them.
     #[command(subcommand)]
     Versions(VersionsCommand),
+    /// The worker processes that a server runs.
+    #[command(subcommand)]
+    Workers(WorkersCommand),
     /// Print what functions log and what their workers print.
     Logs(LogsArgs),
     /// List, set and remove limits on calls.
@@ -113,6 +118,12 @@ pub(crate) enum Command {
     /// Run a function that does nothing (a part of `boki bench`).
     #[command(hide = true)]
     BenchWorker(BenchWorker),
+    /// Limit what this process may use, and become a worker (a part of `boki server`).
+    #[command(hide = true)]
+    WorkerExec(WorkerExec),
+    /// Kill workers whose server is gone (a part of `boki server`).
+    #[command(hide = true)]
+    WorkerGuard,
     /// Run the booking example (a part of `boki demo`).
     #[command(hide = true)]
     DemoWorker,
