@@ -217,9 +217,12 @@ impl<T> fmt::Debug for Slot<T> {
     }
 }
 
+/// What writes.
+type Writing = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
+
 struct Written<T> {
     /// `None`: it has ended.
-    future: Option<Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>>,
+    future: Option<Writing>,
     /// With which it ended, behind the last item.
     failure: Option<Failure>,
     slot: Slot<T>,
