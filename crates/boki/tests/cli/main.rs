@@ -12,3 +12,4 @@ mod offline;
 mod process;
 mod server;
 mod time;
+mod workers;
