@@ -11,6 +11,9 @@ use tokio::net::TcpStream;
 
 use crate::good_worker::answer_to;
 
+/// What it offers beside the good workers.
+pub(crate) const BAD_FUNCTIONS: [&str; 3] = ["work", "effect", "nested"];
+
 /// Registers, misbehaves until it is thrown out or hangs up, and comes again; for ever.
 pub(crate) async fn run(address: String, seed: u64) {
     let mut rng = Rng::with_seed(seed);
@@ -48,7 +51,7 @@ fn register(rng: &mut Rng) -> Register {
         timeout_ms: 2000,
         streams_input: false,
     };
-    let mut functions = vec![function("work"), function("effect"), function("nested")];
+    let mut functions: Vec<FunctionSpec> = BAD_FUNCTIONS.into_iter().map(function).collect();
     if rng.u32(0..10) == 0 {
         functions.extend((0..1000).map(|number| function(&format!("junk-{number}"))));
     }

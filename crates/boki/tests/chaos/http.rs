@@ -23,16 +23,27 @@ impl HttpClient {
 
     /// One request, one answer: a lost connection fails the test.
     pub(crate) async fn ask(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        self.try_ask(method, path, headers, body).await.unwrap()
+    }
+
+    /// One request, and its answer, or how the connection broke over it.
+    pub(crate) async fn try_ask(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Result<Answer, hyper::Error> {
         let mut request = Request::builder().method(method).uri(path).header("host", &self.address);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let request = request.body(Full::new(Bytes::copy_from_slice(body.as_bytes()))).unwrap();
-        self.connection.ready().await.unwrap();
-        let response = self.connection.send_request(request).await.unwrap();
+        self.connection.ready().await?;
+        let response = self.connection.send_request(request).await?;
         let status = response.status();
-        let body = response.into_body().collect().await.unwrap().to_bytes();
-        Answer { status, body }
+        let body = response.into_body().collect().await?.to_bytes();
+        Ok(Answer { status, body })
     }
 }
 

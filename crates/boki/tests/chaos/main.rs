@@ -61,12 +61,15 @@ retention = "30s"
 [[worker]]
 name = "steady"
 command = "{command} --ignored --exact good_worker::steady --nocapture"
-processes = 2
+min = 2
+max = 3
+max_calls = 500
 
 [[worker]]
 name = "shaky"
 command = "{command} --ignored --exact good_worker::shaky --nocapture"
-processes = 2
+min = 1
+max = 2
 "#
     )
 }
