@@ -1,5 +1,6 @@
 //! Starting, listening, stopping.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use boki_server::config::{Size, Span, WorkerSection};
@@ -193,6 +194,7 @@ async fn with_worker(command: &'static str) -> Running {
         config.worker.push(WorkerSection {
             name: "w".to_owned(),
             command: command.to_owned(),
+            env: BTreeMap::from([("GREETING".to_owned(), "hello".to_owned())]),
             ..WorkerSection::default()
         });
     })

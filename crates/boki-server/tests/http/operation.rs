@@ -127,6 +127,7 @@ async fn the_description_lists_every_route() {
         "GET /v1/limits/{name}",
         "GET /v1/logs",
         "GET /v1/mounts",
+        "GET /v1/pools",
         "GET /v1/status",
         "GET /v1/time",
         "POST /v1/time/advance",
