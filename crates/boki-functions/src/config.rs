@@ -48,6 +48,8 @@ pub struct FunctionsConfig {
     /// The program that runs this engine, if it knows the commands `worker-exec` and `worker-guard`: without it, the
     /// resources of workers cannot be limited, and they outlive an engine that is killed.
     pub launcher: Option<PathBuf>,
+    /// Where the system tells of its processes, control groups and mounts.
+    pub proc: PathBuf,
     /// How much one worker may log.
     pub log_rate: LogRate,
     /// Limits on calls that are in force from the start.
@@ -81,6 +83,7 @@ impl Default for FunctionsConfig {
             kill_after: Duration::from_secs(5),
             cancel_grace: Duration::from_secs(10),
             launcher: None,
+            proc: "/proc".into(),
             log_rate: LogRate { lines: 1000, bytes: 1 << 20 },
             limits: Vec::new(),
             max_depth: 16,

@@ -33,6 +33,8 @@ pub struct FunctionsStatus {
     pub recycled: u64,
     /// Workers that did not answer a call that was given up, and were ended or disconnected for it.
     pub stuck: u64,
+    /// Worker processes that were killed because they used more memory than they may.
+    pub oom_kills: u64,
     /// Lines of workers that were dropped, because they logged too much.
     pub dropped_lines: u64,
     /// Answers of workers for which nobody waited: late, or given twice.
@@ -63,6 +65,7 @@ pub(crate) struct Counters {
     pub(crate) restarts: AtomicU64,
     pub(crate) recycled: AtomicU64,
     pub(crate) stuck: AtomicU64,
+    pub(crate) oom_kills: AtomicU64,
     pub(crate) dropped_lines: AtomicU64,
     pub(crate) stray_answers: AtomicU64,
     pub(crate) recorded: AtomicU64,
@@ -113,6 +116,7 @@ impl Counters {
             restarts: get(&self.restarts),
             recycled: get(&self.recycled),
             stuck: get(&self.stuck),
+            oom_kills: get(&self.oom_kills),
             dropped_lines: get(&self.dropped_lines),
             stray_answers: get(&self.stray_answers),
             recorded: get(&self.recorded),

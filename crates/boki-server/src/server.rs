@@ -359,6 +359,7 @@ fn functions_config(config: &Config, clock: &Clock) -> FunctionsConfig {
         timeout: config.functions.timeout.0,
         max_attempts: config.functions.attempts,
         retention: config.functions.retention.0,
+        cancel_grace: config.calls.cancel_grace.0,
         launcher: config.launcher.clone(),
         // They were checked: none is left out.
         limits: config.limit.iter().filter_map(|limit| limit.rule().ok()).collect(),

@@ -62,6 +62,7 @@ pub fn pool_spec(worker: &WorkerSection, url: &str) -> Result<PoolSpec, EnvFileE
         max_age: worker.max_age.map(|age| age.0),
         resources: Resources {
             memory: worker.memory.map(|size| size.0),
+            cpu: worker.cpu.map(|cores| cores.0),
             open_files: worker.open_files,
             threads: worker.threads,
         },

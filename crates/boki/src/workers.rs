@@ -23,6 +23,7 @@ struct Shown {
     waiting: usize,
     #[serde(default)]
     limits: String,
+    limits_not_in_force: Option<String>,
     last_failure: Option<ShownFailure>,
 }
 
@@ -58,6 +59,11 @@ pub(crate) async fn run(command: WorkersCommand, mut out: Output) -> Result<(), 
     let pools: Vec<Shown> = pools.collect();
     let rows: Vec<Vec<String>> = pools.iter().flat_map(rows_of).collect();
     out.line(&aligned(&["NAME", "STATE", "PROCESSES", "RUNNING", "CALLS", "WAITING", "VERSION", "LIMITS"], &rows))?;
+    for pool in &pools {
+        if let Some(reason) = &pool.limits_not_in_force {
+            out.line(&format!("\n{}: {reason}", pool.name))?;
+        }
+    }
     for pool in pools.iter().filter(|pool| pool.state == "failing" || pool.state == "starting") {
         if let Some(failure) = &pool.last_failure {
             out.line(&format!("\n{}: its last process {}", pool.name, failure.reason))?;
@@ -90,11 +96,12 @@ fn rows_of(pool: &Shown) -> Vec<Vec<String>> {
     rows
 }
 
-/// Sets the limits and becomes the command; returns only if that fails.
+/// Enters the control group, sets the limits and becomes the command; returns only if that fails.
 pub(crate) fn exec(args: &WorkerExec) -> Result<(), Failure> {
-    let resources = Resources { memory: args.memory, open_files: args.open_files, threads: args.threads };
-    let error = exec_limited(&resources, &args.command);
-    Err(Failure::io(format!("cannot run {:?}", args.command), &error))
+    let WorkerExec { cgroup, memory, open_files, threads, command } = args;
+    let rlimits = Resources { memory: *memory, cpu: None, open_files: *open_files, threads: *threads };
+    let error = exec_limited(cgroup.as_deref(), &rlimits, command);
+    Err(Failure::io(format!("cannot run {command:?}"), &error))
 }
 
 /// Until the server that runs it has ended.

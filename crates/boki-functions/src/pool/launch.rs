@@ -1,6 +1,6 @@
 //! What is run between the engine and a worker, and beside all workers. Both are run by the engine's own program.
 //!
-//! - The **launcher** sets limits for itself and then becomes the worker: so they hold from the worker's first instruction,
+//! - The **launcher** enters a control group, sets limits for itself and then becomes the worker: so they hold from the worker's first instruction,
 //!   for it and for all that it starts.
 //! - The **guard** lives as long as the engine. The engine tells it which process groups there are; when the engine
 //!   ends without having ended them, however it ends, the guard kills them. So no worker outlives a killed engine.
@@ -16,6 +16,8 @@ use parking_lot::Mutex;
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process_group, setrlimit};
 use tokio::net::unix::pipe;
 
+use super::cgroup::enter;
+
 /// The launcher's command, and that of the guard, as arguments of the engine's program.
 const LAUNCH: &str = "worker-exec";
 const GUARD: &str = "worker-guard";
@@ -23,11 +25,13 @@ const GUARD: &str = "worker-guard";
 /// What a worker process may use. What is not set is not limited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Resources {
-    /// Bytes of address space (`RLIMIT_AS`): an allocation beyond fails.
+    /// Bytes of memory in use, where the server can make control groups (cgroup v2); else of address space (`RLIMIT_AS`).
     pub memory: Option<u64>,
+    /// Processor time, in thousandths of a core; holds only with control groups.
+    pub cpu: Option<u32>,
     /// Files and sockets open at once (`RLIMIT_NOFILE`).
     pub open_files: Option<u64>,
-    /// Processes and threads of the worker's user in all (`RLIMIT_NPROC`); does not hold for root.
+    /// Processes and threads, of the worker with control groups; else of its user in all (`RLIMIT_NPROC`), and not for root.
     pub threads: Option<u64>,
 }
 
@@ -35,39 +39,36 @@ impl Resources {
     pub(super) fn is_empty(&self) -> bool {
         *self == Resources::default()
     }
-
-    /// For people: `memory 256 MiB, 100 open files`; empty: nothing is limited.
-    #[must_use]
-    pub fn describe(&self) -> String {
-        let memory = self.memory.map(|bytes| format!("memory {} MiB", bytes >> 20));
-        let files = self.open_files.map(|files| format!("{files} open files"));
-        let threads = self.threads.map(|threads| format!("{threads} threads"));
-        [memory, files, threads].into_iter().flatten().collect::<Vec<_>>().join(", ")
-    }
-
-    /// `command`, run by the launcher.
-    pub(super) fn launch(&self, launcher: &Path, command: &[String]) -> Command {
-        let mut launched = Command::new(launcher);
-        launched.arg(LAUNCH);
-        for (name, limit) in [("--memory", self.memory), ("--open-files", self.open_files), ("--threads", self.threads)]
-        {
-            if let Some(limit) = limit {
-                launched.arg(name).arg(limit.to_string());
-            }
-        }
-        launched.arg("--").args(command);
-        launched
-    }
 }
 
-/// The launcher: sets the limits, then this process becomes `command`. Returns only if that fails.
+/// `command`, run by the launcher in the group that is entered at `entrance`, and under these rlimits.
+pub(super) fn launch(launcher: &Path, entrance: Option<&Path>, rlimits: &Resources, command: &[String]) -> Command {
+    let mut launched = Command::new(launcher);
+    launched.arg(LAUNCH);
+    if let Some(entrance) = entrance {
+        launched.arg("--cgroup").arg(entrance);
+    }
+    let Resources { memory, open_files, threads, .. } = *rlimits;
+    for (name, limit) in [("--memory", memory), ("--open-files", open_files), ("--threads", threads)] {
+        if let Some(limit) = limit {
+            launched.arg(name).arg(limit.to_string());
+        }
+    }
+    launched.arg("--").args(command);
+    launched
+}
+
+/// The launcher: enters the control group at `entrance` and sets the rlimits, then this process becomes `command`. Returns only
+/// if that fails.
 #[must_use]
-pub fn exec_limited(resources: &Resources, command: &[OsString]) -> io::Error {
-    let limits = [
-        (Resource::As, resources.memory),
-        (Resource::Nofile, resources.open_files),
-        (Resource::Nproc, resources.threads),
-    ];
+pub fn exec_limited(entrance: Option<&Path>, rlimits: &Resources, command: &[OsString]) -> io::Error {
+    if let Some(entrance) = entrance
+        && let Err(error) = enter(entrance)
+    {
+        return error;
+    }
+    let limits =
+        [(Resource::As, rlimits.memory), (Resource::Nofile, rlimits.open_files), (Resource::Nproc, rlimits.threads)];
     for (resource, limit) in limits {
         if let Some(limit) = limit
             && let Err(error) = setrlimit(resource, Rlimit { current: Some(limit), maximum: Some(limit) })
@@ -180,12 +181,15 @@ mod tests {
     }
 
     #[test]
-    fn limits_are_told_to_the_launcher_and_to_people() {
-        let limits = Resources { memory: Some(256 << 20), open_files: None, threads: Some(9) };
-        let command = limits.launch(Path::new("/bin/boki"), &["a".into(), "--b".into()]);
-        let arguments: Vec<_> = command.get_args().map(|argument| argument.to_str().unwrap()).collect();
-        assert_eq!(arguments, ["worker-exec", "--memory", "268435456", "--threads", "9", "--", "a", "--b"]);
-        assert_eq!(limits.describe(), "memory 256 MiB, 9 threads");
+    fn limits_are_told_to_the_launcher() {
+        let told = |entrance: Option<&Path>, limits: &Resources| {
+            let command = launch(Path::new("/bin/boki"), entrance, limits, &["a".into(), "--b".into()]);
+            command.get_args().map(|argument| argument.to_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        let limits = Resources { memory: Some(256 << 20), threads: Some(9), ..Resources::default() };
+        assert_eq!(told(None, &limits), ["worker-exec", "--memory", "268435456", "--threads", "9", "--", "a", "--b"]);
+        let entered = told(Some(Path::new("/g/cgroup.procs")), &Resources::default());
+        assert_eq!(entered, ["worker-exec", "--cgroup", "/g/cgroup.procs", "--", "a", "--b"]);
         assert!(Resources::default().is_empty());
     }
 }

@@ -32,7 +32,7 @@ impl LastLines {
         LastLines { lines: Mutex::default(), budget }
     }
 
-    fn add(&self, line: &str) {
+    pub(super) fn add(&self, line: &str) {
         let line = line[..line.floor_char_boundary(LAST_LINE_BYTES)].trim_end();
         if line.is_empty() {
             return;

@@ -1,7 +1,6 @@
 //! One worker process, from its start until nothing is left of it.
 
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,11 +12,13 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
+use super::cgroup::Group;
 use super::crew::MemberNumber;
-use super::launch::Resources;
+use super::limits::Limits;
 use super::output::{LastLines, copy_lines};
 use super::spec::{Environment, PoolSpec};
 use super::table::new_token;
+use crate::counters::count;
 use crate::dispatch::WorkerKey;
 use crate::flood::{LogBudget, LogRate};
 use crate::functions::Shared;
@@ -67,6 +68,7 @@ struct Now {
 pub(super) struct Running {
     child: Child,
     group: Option<Pid>,
+    cgroup: Option<Group>,
     output: Vec<JoinHandle<()>>,
 }
 
@@ -150,9 +152,23 @@ impl Process {
     }
 
     /// Starts it.
-    pub(super) fn start(&self, spec: &PoolSpec, version: &Arc<str>, shared: &Arc<Shared>) -> std::io::Result<Running> {
+    pub(super) fn start(
+        &self,
+        spec: &PoolSpec,
+        limits: &Limits,
+        version: &Arc<str>,
+        shared: &Arc<Shared>,
+    ) -> std::io::Result<Running> {
         let launcher = shared.config.launcher.as_deref();
-        let mut child = command(spec, launcher, &self.token)?.spawn()?;
+        let cgroup = limits.group()?;
+        let started = || command(spec, limits.command(launcher, cgroup.as_ref(), &spec.command)?, &self.token).spawn();
+        let mut child = match started() {
+            Ok(child) => child,
+            Err(error) => {
+                cgroup.inspect(Group::remove);
+                return Err(error);
+            }
+        };
         let pid = child.id();
         self.now.lock().pid = pid;
         let mut output = Vec::new();
@@ -171,9 +187,9 @@ impl Process {
         if let (Some(launcher), Some(group)) = (launcher, group) {
             shared.pools.guard().add(launcher, group);
         }
-        let limits = Some(spec.resources.describe()).filter(|limits| !limits.is_empty());
+        let limits = Some(limits.in_force()).filter(|limits| !limits.is_empty());
         tracing::info!(%worker, pid, limits, "worker process started");
-        Ok(Running { child, group, output })
+        Ok(Running { child, group, cgroup, output })
     }
 
     /// Until it has ended: by itself, or because it was ordered to or the engine stops. Returns what became of it.
@@ -181,8 +197,8 @@ impl Process {
         &self,
         mut running: Running,
         drain_grace: Duration,
-        limits: &Resources,
-        shared: &Shared,
+        limits: &Limits,
+        shared: &Arc<Shared>,
     ) -> String {
         let mut orders = self.orders.subscribe();
         let stopping = shared.pools.stopping();
@@ -224,6 +240,12 @@ impl Process {
         if timeout(LAST_LINES_WITHIN, lines).await.is_err() {
             running.output.iter().for_each(JoinHandle::abort);
         }
+        if running.leave_group(shared).await {
+            count(&shared.counters.oom_kills);
+            let how = limits.out_of_memory();
+            self.last_lines.add(&how);
+            return how;
+        }
         ended.map_or_else(|error| format!("was lost: {error}"), |status| how_it_ended(status, limits))
     }
 }
@@ -239,6 +261,15 @@ impl Running {
         self.child.wait().await
     }
 
+    /// Removes its control group, with what is left in it. Returns whether the system killed it for its memory.
+    async fn leave_group(&mut self, shared: &Shared) -> bool {
+        let Some(cgroup) = self.cgroup.take() else { return false };
+        let is_out_of_memory = cgroup.is_out_of_memory();
+        // Its processes end in real time, whatever the runtime's is; it does not panic.
+        let _ = shared.runtime.spawn_blocking(move || cgroup.remove()).await;
+        is_out_of_memory
+    }
+
     /// To the process, and to what it has started.
     fn signal(&self, signal: Signal) {
         if let Some(group) = self.group {
@@ -248,29 +279,21 @@ impl Running {
     }
 }
 
-fn how_it_ended(status: ExitStatus, limits: &Resources) -> String {
+fn how_it_ended(status: ExitStatus, limits: &Limits) -> String {
     let how = match (status.code(), status.signal()) {
         (Some(code), _) => format!("exited with status {code}"),
         (None, Some(signal)) => format!("was ended by signal {signal}"),
         (None, None) => "ended".to_owned(),
     };
     // The system does not say whether that was the reason.
-    match limits.describe() {
+    match limits.in_force() {
         limits if !limits.is_empty() && !status.success() => format!("{how} (its limits: {limits})"),
         _ => how,
     }
 }
 
-fn command(spec: &PoolSpec, launcher: Option<&Path>, token: &str) -> std::io::Result<Command> {
-    let mut command = match (spec.command.split_first(), launcher) {
-        (_, Some(launcher)) if !spec.resources.is_empty() => spec.resources.launch(launcher, &spec.command).into(),
-        (Some((program, arguments)), _) => {
-            let mut command = Command::new(program);
-            command.args(arguments);
-            command
-        }
-        (None, _) => return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "the command is empty")),
-    };
+fn command(spec: &PoolSpec, program: std::process::Command, token: &str) -> Command {
+    let mut command = Command::from(program);
     set_environment(&mut command, &spec.env);
     command.env("BOKI_URL", &spec.url).env("BOKI_WORKER", token).env("BOKI_VERSION", &spec.version);
     if let Some(dir) = &spec.dir {
@@ -278,7 +301,7 @@ fn command(spec: &PoolSpec, launcher: Option<&Path>, token: &str) -> std::io::Re
     }
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.process_group(0).kill_on_drop(true);
-    Ok(command)
+    command
 }
 
 fn set_environment(command: &mut Command, env: &Environment) {

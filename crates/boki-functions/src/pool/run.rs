@@ -9,6 +9,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::crew::{Action, Crew, MemberNumber, Rules};
+use super::limits::Limits;
 use super::process::{Order, Process};
 use super::spec::{PoolError, PoolFailure, PoolId, PoolInfo, PoolSpec, PoolState, ProcessInfo, ProcessState};
 use crate::counters::count;
@@ -34,6 +35,7 @@ pub(crate) struct Pool {
     name: Arc<str>,
     version: Arc<str>,
     spec: PoolSpec,
+    limits: Limits,
     state: Mutex<State>,
     /// Something has happened.
     wake: Arc<Notify>,
@@ -67,6 +69,10 @@ impl Pool {
             let reason = "this server cannot limit what its processes use";
             return Err(PoolError::Invalid { pool: spec.name, reason });
         }
+        let limits = Limits::new(spec.resources, shared.pools.groups(), &config.proc);
+        if let Some(reason) = limits.not_in_force() {
+            tracing::warn!(pool = %spec.name, "{reason}");
+        }
         let rules = Rules {
             min: spec.min,
             max: spec.max,
@@ -92,6 +98,7 @@ impl Pool {
             name: spec.name.as_str().into(),
             version: spec.version.as_str().into(),
             spec,
+            limits,
             state: Mutex::new(state),
             wake,
             readiness: watch::Sender::new(Readiness::NotYet),
@@ -320,11 +327,11 @@ impl Pool {
             process
         };
         shared.pools.enter(self, &process);
-        match process.start(&self.spec, &self.version, shared) {
+        match process.start(&self.spec, &self.limits, &self.version, shared) {
             Ok(running) => {
                 let (pool, task_shared) = (Arc::clone(self), Arc::clone(shared));
                 let task = async move {
-                    let how = process.attend(running, pool.spec.drain_grace, &pool.spec.resources, &task_shared).await;
+                    let how = process.attend(running, pool.spec.drain_grace, &pool.limits, &task_shared).await;
                     pool.ended(&process, &how, &task_shared);
                 };
                 shared.pools.tasks().spawn_on(task, &shared.runtime);
@@ -415,7 +422,8 @@ impl Pool {
             max: self.spec.max,
             processes,
             functions,
-            resources: self.spec.resources,
+            limits: self.limits.in_force(),
+            limits_not_in_force: self.limits.not_in_force(),
             waiting: load.waiting,
             last_failure: state.last_failure.clone(),
         }

@@ -243,8 +243,10 @@ pub struct PoolInfo {
     pub processes: Vec<ProcessInfo>,
     /// What it offers, as far as that is known.
     pub functions: Vec<Arc<str>>,
-    /// What each of its processes may use.
-    pub resources: Resources,
+    /// What each of its processes may use, as far as it is in force, and by what: `memory 256 MiB (cgroup), 1.5 cores`.
+    pub limits: String,
+    /// Which limit is not in force, and why.
+    pub limits_not_in_force: Option<String>,
     /// Calls that wait for its functions.
     pub waiting: usize,
     /// What became of the latest process that ended without having been asked to.

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::launch::Guard;
+use super::limits::Groups;
 use super::process::Process;
 use super::run::Pool;
 use super::spec::{PoolError, PoolId, PoolInfo, PoolSpec};
@@ -36,6 +37,7 @@ pub(crate) struct Pools {
     stopping: CancellationToken,
     tasks: TaskTracker,
     guard: Guard,
+    groups: Groups,
 }
 
 #[derive(Default)]
@@ -116,6 +118,10 @@ impl Pools {
 
     pub(super) fn guard(&self) -> &Guard {
         &self.guard
+    }
+
+    pub(super) fn groups(&self) -> &Groups {
+        &self.groups
     }
 
     pub(super) fn stopping(&self) -> &CancellationToken {

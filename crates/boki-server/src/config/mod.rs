@@ -24,7 +24,7 @@ pub use sections::{
     CallsSection, DEFAULT_PORT, DeploySection, Dev, Durability, FunctionsSection, LimitsSection, LogFormat, LogSection,
     ServerSection, TelemetrySection, TestSection, VersionsSection,
 };
-pub use units::{Size, Span};
+pub use units::{Cores, Size, Span};
 pub use worker::WorkerSection;
 
 /// Prefix of the environment variables that are settings.
@@ -156,8 +156,12 @@ impl Config {
         if self.log.segment > Size::mib(2048) {
             return refuse("log.segment", "it can be at most 2GiB");
         }
-        if self.functions.timeout.0.is_zero() {
-            return refuse("functions.timeout", "it must be longer than nothing");
+        for (key, span) in
+            [("functions.timeout", self.functions.timeout), ("calls.cancel_grace", self.calls.cancel_grace)]
+        {
+            if span.0.is_zero() {
+                return refuse(key, "it must be longer than nothing");
+            }
         }
         for (at, worker) in self.worker.iter().enumerate() {
             if let Err((key, reason)) = worker.check() {

@@ -263,7 +263,7 @@ impl Default for FunctionsSection {
     }
 }
 
-/// Calls on record: how many, and how large.
+/// Calls on record: how many, and how large. And calls that are given up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CallsSection {
@@ -273,11 +273,18 @@ pub struct CallsSection {
     pub inline: Size,
     /// Largest of those.
     pub blob: Size,
+    /// How long a worker may take to answer a call that was given up (on record or not) before it is ended or disconnected.
+    pub cancel_grace: Span,
 }
 
 impl Default for CallsSection {
     fn default() -> CallsSection {
-        CallsSection { backlog: 10_000_000, inline: Size(64 << 10), blob: Size::mib(1024) }
+        CallsSection {
+            backlog: 10_000_000,
+            inline: Size(64 << 10),
+            blob: Size::mib(1024),
+            cancel_grace: Span(Duration::from_secs(10)),
+        }
     }
 }
 

@@ -65,6 +65,38 @@ impl JsonSchema for Span {
     }
 }
 
+/// A number of cores: 0.01 to 1000, in thousandths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cores(pub u32);
+
+impl Serialize for Cores {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(f64::from(self.0) / 1000.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Cores {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Cores, D::Error> {
+        let cores = f64::deserialize(deserializer)?;
+        if !(0.01..=1000.0).contains(&cores) {
+            return Err(D::Error::custom("it must be 0.01 to 1000 cores"));
+        }
+        // Within bounds it fits.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        Ok(Cores((cores * 1000.0).round() as u32))
+    }
+}
+
+impl JsonSchema for Cores {
+    fn schema_name() -> Cow<'static, str> {
+        "Cores".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "number", "description": "A number of cores.", "minimum": 0.01, "maximum": 1000 })
+    }
+}
+
 /// A number of bytes, with a unit (`"64MiB"`, `"10MB"`) or plain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(pub u64);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::units::{Size, Span};
+use super::units::{Cores, Size, Span};
 
 /// Worker processes that the server starts, watches and restarts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -59,13 +59,16 @@ pub struct WorkerSection {
     /// A process that is so old is replaced.
     #[serde(default)]
     pub max_age: Option<Span>,
-    /// Address space that a process may use; an allocation beyond that fails.
+    /// Memory that a process may use: it is killed when it uses more. Without cgroup v2: its address space.
     #[serde(default)]
     pub memory: Option<Size>,
+    /// Cores that a process may use: 0.5, 2. Only with cgroup v2.
+    #[serde(default)]
+    pub cpu: Option<Cores>,
     /// Files and sockets that a process may have open.
     #[serde(default)]
     pub open_files: Option<u64>,
-    /// Processes and threads that the user of a process may have in all (not for root).
+    /// Processes and threads that a process may have. Without cgroup v2: that its user may have in all (not for root).
     #[serde(default)]
     pub threads: Option<u64>,
 }

@@ -267,6 +267,7 @@ fn metrics_of(app: &App) -> String {
     out.counter("boki_worker_restarts_total", "Worker processes that ended unasked.", functions.restarts);
     out.counter("boki_worker_recycled_total", "Worker processes replaced for their calls or age.", functions.recycled);
     out.counter("boki_worker_stuck_total", "Workers that left a given-up call unanswered.", functions.stuck);
+    out.counter("boki_worker_oom_kills_total", "Worker processes killed for their memory.", functions.oom_kills);
     out.counter("boki_worker_dropped_lines_total", "Lines of workers that log too much.", functions.dropped_lines);
     let pools = app.functions.pools();
     let processes = pools.iter().map(|pool| pool.processes.len()).sum::<usize>();

@@ -38,9 +38,13 @@ pub(crate) struct PoolJson {
     functions: Vec<String>,
     /// Calls of its functions that wait for a place in a worker.
     waiting: usize,
-    /// What each process may use; none if nothing is limited.
+    /// What each process may use as far as it is in force, and by what: `memory 256 MiB (cgroup), 1.5 cores`; none if nothing is
+    /// limited.
     #[serde(skip_serializing_if = "Option::is_none")]
     limits: Option<String>,
+    /// Which limit is not in force, and why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limits_not_in_force: Option<String>,
     /// What became of the latest process that ended without having been asked to.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_failure: Option<FailureJson>,
@@ -82,7 +86,8 @@ impl From<PoolInfo> for PoolJson {
             processes: pool.processes.into_iter().map(ProcessJson::from).collect(),
             functions: pool.functions.iter().map(ToString::to_string).collect(),
             waiting: pool.waiting,
-            limits: filled(pool.resources.describe()),
+            limits: filled(pool.limits),
+            limits_not_in_force: pool.limits_not_in_force,
             last_failure: pool.last_failure.as_deref().map(FailureJson::from),
         }
     }

@@ -1,6 +1,7 @@
 //! `boki workers`, and what a server runs beside its workers.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
@@ -15,6 +16,9 @@ pub(crate) enum WorkersCommand {
 
 #[derive(Args, Debug)]
 pub(crate) struct WorkerExec {
+    /// The `cgroup.procs` of the control group to enter.
+    #[arg(long)]
+    pub(crate) cgroup: Option<PathBuf>,
     /// Bytes of address space.
     #[arg(long)]
     pub(crate) memory: Option<u64>,
