@@ -36,6 +36,7 @@ fn every_section_can_be_set() {
         command = "./app"
         env = { A = "b" }
         processes = 2
+        cpu = 1.5
         [[mount]]
         path = "/shop"
         function = "web"
@@ -43,6 +44,8 @@ fn every_section_can_be_set() {
         origins = ["https://app.example:8443", "http://[::1]"]
         [functions]
         timeout = "5m"
+        [calls]
+        cancel_grace = "3s"
         [telemetry]
         format = "json"
         "#,
@@ -55,7 +58,24 @@ fn every_section_can_be_set() {
     assert_eq!(config.worker[0].env["A"], "b");
     assert_eq!((config.mount[0].path.as_str(), config.mount[0].book.as_str()), ("/shop", "default"));
     assert_eq!(config.functions.timeout.0.as_secs(), 300);
+    assert_eq!(config.worker[0].cpu, Some(Cores(1500)));
+    assert_eq!(config.calls.cancel_grace.0.as_secs(), 3);
     assert_eq!(config.telemetry.format, LogFormat::Json);
+}
+
+#[test]
+fn a_number_of_cores_has_bounds_and_stays_what_it_is() {
+    let worker = |cpu: &str| format!("[[worker]]\nname = \"w\"\ncommand = \"w\"\ncpu = {cpu}\n");
+    for (cpu, thousandths) in [("0.01", 10), ("2.0", 2000), ("2", 2000), ("0.3", 300), ("1000", 1_000_000)] {
+        let config = load(&worker(cpu), &[]).unwrap();
+        assert_eq!(config.worker[0].cpu, Some(Cores(thousandths)), "{cpu}");
+        let again = serde_json::to_value(&config.worker[0]).unwrap();
+        assert_eq!(serde_json::from_value::<WorkerSection>(again).unwrap(), config.worker[0]);
+    }
+    for cpu in ["0", "-1", "0.009", "1000.5", "nan", "inf", "'2'"] {
+        assert!(refused(&worker(cpu), &[]).contains("cpu"), "{}", refused(&worker(cpu), &[]));
+    }
+    assert!(refused("[calls]\ncancel_grace = '0s'", &[]).contains("calls.cancel_grace"));
 }
 
 #[test]

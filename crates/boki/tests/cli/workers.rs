@@ -28,17 +28,55 @@ fn has_ended(pid: &str) -> bool {
 fn limits_hold_for_the_worker_and_are_shown() {
     let command = format!("echo memory $(ulimit -v); echo files $(ulimit -n); exec {BOKI} bench-worker");
     let server = Server::with_config(&format!(
-        "[[worker]]\nname = \"w\"\ncommand = \"{command}\"\nmemory = \"16GiB\"\nopen_files = 300\nmax = 3\n{}",
+        "[[worker]]\nname = \"w\"\ncommand = \"{command}\"\nmemory = \"16GiB\"\ncpu = 1.5\nopen_files = 300\nmax = 3\n{}",
         path()
     ));
-    assert_eq!(printed(&server, "memory"), (16 << 20).to_string());
     assert_eq!(printed(&server, "files"), "300");
     assert_eq!(server.ok(&["call", "noop", "--raw"]), "");
     let pool = json_lines(&server.ok(&["--json", "workers", "ls"])).remove(0);
     assert_eq!((&pool["name"], &pool["state"]), (&"w".into(), &"serving".into()));
     assert_eq!((&pool["min"], &pool["max"], &pool["processes"][0]["calls"]), (&1.into(), &3.into(), &1.into()));
-    assert_eq!(pool["limits"], "memory 16384 MiB, 300 open files");
-    assert!(server.ok(&["workers", "ls"]).contains("1 (1 to 3)"));
+    // It depends on the machine by what the memory is limited, and whether the processor can be.
+    let limits = pool["limits"].as_str().unwrap();
+    let (means, address_space) = match limits.contains("(cgroup)") {
+        true => ("cgroup", "unlimited".to_owned()),
+        false => ("rlimit", (16 << 20).to_string()),
+    };
+    assert_eq!(printed(&server, "memory"), address_space);
+    let shown = server.ok(&["workers", "ls"]);
+    match pool["limits_not_in_force"].as_str() {
+        Some(reason) => {
+            assert_eq!(limits, format!("memory 16384 MiB ({means}), 300 open files"));
+            assert!(reason.starts_with("the limit of 1.5 cores is not in force: "), "{reason}");
+            assert!(shown.contains(&format!("w: {reason}")), "{shown}");
+        }
+        None => assert_eq!(limits, format!("memory 16384 MiB ({means}), 1.5 cores, 300 open files")),
+    }
+    assert!(shown.contains("1 (1 to 3)"));
+}
+
+#[test]
+fn a_worker_is_in_its_control_group_before_it_begins() {
+    let dir = tempfile::tempdir().unwrap();
+    let entrance = dir.path().join("cgroup.procs");
+    let launch = |entrance: &std::path::Path| {
+        let script = "echo $$; ulimit -n";
+        let arguments = ["--open-files", "300", "--", "/bin/sh", "-c", script];
+        std::process::Command::new(BOKI)
+            .arg("worker-exec")
+            .arg("--cgroup")
+            .arg(entrance)
+            .args(arguments)
+            .output()
+            .unwrap()
+    };
+    let output = launch(&entrance);
+    let pid = std::fs::read_to_string(&entrance).unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("{pid}300\n"));
+    // One that cannot enter does not begin.
+    let output = launch(&dir.path().join("nowhere/cgroup.procs"));
+    assert!(!output.status.success() && output.stdout.is_empty());
+    assert!(String::from_utf8(output.stderr).unwrap().contains("cannot enter the control group"));
 }
 
 #[test]
