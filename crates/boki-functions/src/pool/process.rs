@@ -171,6 +171,11 @@ impl Process {
         };
         let pid = child.id();
         self.now.lock().pid = pid;
+        // The guard knows of it before anybody hears of it.
+        let group = pid.and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+        if let (Some(launcher), Some(group)) = (launcher, group) {
+            shared.pools.guard().add(launcher, group);
+        }
         let mut output = Vec::new();
         let (worker, last) = (&self.name, &self.last_lines);
         if let Some(stdout) = child.stdout.take() {
@@ -182,10 +187,6 @@ impl Process {
             let copy =
                 copy_lines(stderr, Arc::clone(worker), Arc::clone(version), Arc::clone(last), Arc::clone(shared));
             output.push(shared.runtime.spawn(copy));
-        }
-        let group = pid.and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
-        if let (Some(launcher), Some(group)) = (launcher, group) {
-            shared.pools.guard().add(launcher, group);
         }
         let limits = Some(limits.in_force()).filter(|limits| !limits.is_empty());
         tracing::info!(%worker, pid, limits, "worker process started");
