@@ -7,7 +7,8 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::io::{self, BufRead};
+use std::fs::File;
+use std::io::{self, BufRead, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -117,7 +118,7 @@ pub fn guard_groups(input: impl BufRead) -> io::Result<()> {
 
 /// The engine's end of the guard.
 #[derive(Debug, Default)]
-pub(super) struct Guard(Mutex<Option<pipe::Sender>>);
+pub(super) struct Guard(Mutex<Option<File>>);
 
 impl Guard {
     /// A process group has begun.
@@ -141,17 +142,19 @@ impl Guard {
     }
 }
 
-fn tell(guard: &mut Option<pipe::Sender>, line: std::fmt::Arguments<'_>) {
+fn tell(guard: &mut Option<File>, line: std::fmt::Arguments<'_>) {
     let Some(sender) = guard else { return };
-    // The guard reads at once; a line is far below what a pipe takes at a time.
-    if let Err(error) = sender.try_write(line.to_string().as_bytes()) {
+    // The guard reads at once, and a line is far below what a pipe takes at a time. The pipe does not block. The runtime has no part
+    // in it: it would not write before it has heard that the pipe is ready.
+    if let Err(error) = sender.write_all(line.to_string().as_bytes()) {
         tracing::warn!(%error, "the guard of the worker processes is gone; another one is started with the next");
         *guard = None;
     }
 }
 
-fn start_guard(launcher: &Path) -> io::Result<pipe::Sender> {
+fn start_guard(launcher: &Path) -> io::Result<File> {
     let (sender, receiver) = pipe::pipe()?;
+    let sender = File::from(sender.into_nonblocking_fd()?);
     let mut command = Command::new(launcher);
     command.arg(GUARD).stdin(receiver.into_blocking_fd()?).stdout(Stdio::null());
     // In a group of its own, it is not ended with the engine by a ctrl-c.
@@ -178,6 +181,15 @@ mod tests {
         assert!(ended.try_wait().unwrap().is_none());
         ended.kill().unwrap();
         ended.wait().unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_guard_hears_of_a_process_at_once() {
+        let launcher = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/common/launcher.sh");
+        let guard = Guard::default();
+        // Nothing is awaited: the runtime knows nothing of the pipe as yet.
+        guard.add(&launcher, Pid::from_raw(i32::MAX).unwrap());
+        assert!(guard.0.lock().is_some());
     }
 
     #[test]
