@@ -122,7 +122,7 @@ struct Tags {
 
 async fn tags(cx: Cx, input: Tags) -> Result<BTreeMap<String, u64>> {
     let page = cx.book().tags(input.prefix).await?;
-    Ok(page.tags.into_iter().map(|(tag, seq)| (tag.to_string(), seq.0)).collect())
+    Ok(page.tags.into_iter().map(|(tag, seq)| (tag.as_str().to_owned(), seq.0)).collect())
 }
 
 #[derive(Deserialize)]

@@ -225,7 +225,7 @@ mod tests {
         }
 
         #[track_caller]
-        fn is_refused(self, part: &str) {
+        fn refused_for(self, part: &str) {
             match self.unpack().1 {
                 Err(UnpackError::Refused(reason)) => assert!(reason.contains(part), "{reason}"),
                 other => panic!("{other:?}"),
@@ -255,47 +255,47 @@ mod tests {
     #[test]
     fn paths_that_lead_out_are_refused() {
         for path in ["../x", "a/../../x", "/etc/x", "a/../x"] {
-            Archive::new().file(path, b"x").is_refused("leads out");
+            Archive::new().file(path, b"x").refused_for("leads out");
         }
     }
 
     #[test]
     fn links_that_lead_out_or_nowhere_are_refused() {
         for target in ["/etc/passwd", "..", "../..", "nowhere", "self"] {
-            Archive::new().link("self", target).is_refused("leads out");
+            Archive::new().link("self", target).refused_for("leads out");
         }
         // Each link looks as if it stayed within.
-        Archive::new().link("y", ".").link("x", "y/y/y/../../..").is_refused("leads out");
+        Archive::new().link("y", ".").link("x", "y/y/y/../../..").refused_for("leads out");
     }
 
     #[test]
     fn nothing_is_written_through_a_link() {
-        Archive::new().file("a/f", b"x").link("b", "a").file("b/f", b"y").is_refused("twice");
-        Archive::new().link("out", "..").file("out/f", b"y").is_refused("twice");
+        Archive::new().file("a/f", b"x").link("b", "a").file("b/f", b"y").refused_for("twice");
+        Archive::new().link("out", "..").file("out/f", b"y").refused_for("twice");
     }
 
     #[test]
     fn other_kinds_of_entries_are_refused() {
         for kind in [EntryType::Link, EntryType::Fifo, EntryType::Char, EntryType::Block] {
-            Archive::new().file("a", b"").entry(kind, "b", "a", b"").is_refused("no file");
+            Archive::new().file("a", b"").entry(kind, "b", "a", b"").refused_for("no file");
         }
     }
 
     #[test]
     fn what_is_there_twice_is_refused() {
-        Archive::new().file("a", b"").file("a", b"").is_refused("twice");
-        Archive::new().file("a", b"").file("a/b", b"").is_refused("twice");
+        Archive::new().file("a", b"").file("a", b"").refused_for("twice");
+        Archive::new().file("a", b"").file("a/b", b"").refused_for("twice");
     }
 
     #[test]
     fn bytes_and_files_have_bounds() {
-        Archive::new().file("a", &[0; 600]).file("b", &[0; 401]).is_refused("versions.unpacked");
+        Archive::new().file("a", &[0; 600]).file("b", &[0; 401]).refused_for("versions.unpacked");
         assert!(Archive::new().file("a", &[0; 600]).file("b", &[0; 400]).unpack().1.is_ok());
         let mut archive = Archive::new();
         for number in 0..21 {
             archive = archive.file(&number.to_string(), b"");
         }
-        archive.is_refused("versions.files");
+        archive.refused_for("versions.files");
     }
 
     #[test]
