@@ -6,8 +6,8 @@ use crate::process::{BOKI, Server, json_lines};
 fn printed(server: &Server, word: &str) -> String {
     loop {
         let lines = json_lines(&server.ok(&["--json", "logs"]));
-        let texts = lines.iter().filter_map(|line| line["line"].as_str()?.strip_prefix(word)?.strip_prefix(' '));
-        if let Some(text) = texts.last() {
+        let mut texts = lines.iter().filter_map(|line| line["line"].as_str()?.strip_prefix(word)?.strip_prefix(' '));
+        if let Some(text) = texts.next_back() {
             return text.to_owned();
         }
         std::thread::yield_now();
