@@ -7,6 +7,7 @@ their brackets), `Literal`, `Optional` and unions, enums by value, dataclasses, 
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import enum
 import json
@@ -228,7 +229,7 @@ def _enum(kind: type[enum.Enum]) -> Convert:
     return lambda value: kind(return_of(value))
 
 
-class _Fields:
+class _Fields(abc.ABC):
     """An object of known fields."""
 
     def __init__(self, kind: Any) -> None:
@@ -254,14 +255,17 @@ class _Fields:
                 raise Misfit(f"the field {json.dumps(name)}", value)
         return self.made_of(fields)
 
+    @abc.abstractmethod
     def names(self) -> list[str]:
-        raise NotImplementedError
+        """Of the fields that are looked for."""
 
+    @abc.abstractmethod
     def is_required(self, name: str) -> bool:
-        raise NotImplementedError
+        """Whether an object without it is refused."""
 
+    @abc.abstractmethod
     def made_of(self, fields: dict[str, Any]) -> Any:
-        raise NotImplementedError
+        """The value that a function gets."""
 
 
 _known: dict[type, _Fields] = {}
