@@ -4,7 +4,7 @@
 
 mod common;
 
-use boki_disk::mem::MemDisk;
+use boki_disk::mem::{Lie, MemDisk};
 use boki_disk::{Journal, WriteError};
 use bytes::Bytes;
 use common::*;
@@ -114,7 +114,7 @@ proptest! {
         let disk = MemDisk::new();
         let mut written: Vec<Vec<Read>> = Vec::new();
         let (mut journal, _) = open(&disk).unwrap();
-        disk.set_sync_lies(true);
+        disk.set_lie(Some(Lie::Syncs(String::new())));
         live(&mut journal, &life, &mut written);
         drop(journal);
         let mut seed = seed;

@@ -1,6 +1,6 @@
 //! A node's disk: the production journal over a disk in memory, and what power cuts and failures do to it.
 
-use boki_disk::mem::MemDisk;
+use boki_disk::mem::{Lie, MemDisk};
 use boki_disk::{Frame, Journal, JournalConfig, JournalReader, OpenError, WriteError, read_blob, write_blob};
 use boki_log::machine::WriteFrame;
 use boki_log::storage::{FramePlace, Place};
@@ -156,7 +156,7 @@ impl NodeDisk {
 
     /// Whether syncs do nothing.
     pub fn set_sync_lies(&mut self, lies: bool) {
-        self.mem.set_sync_lies(lies);
+        self.mem.set_lie(lies.then(|| Lie::Syncs(String::new())));
     }
 
     /// The bytes at `place`.
