@@ -174,7 +174,12 @@ impl Inode {
 
     /// Whether `range` is not what a sound disk would have, or cannot be read.
     pub(super) fn is_damaged(&self, range: Range<usize>) -> bool {
-        let cut = |content: &Content| content.bytes.get(range.start.min(content.bytes.len())..range.end.min(content.bytes.len())).map(<[u8]>::to_vec);
+        let cut = |content: &Content| {
+            content
+                .bytes
+                .get(range.start.min(content.bytes.len())..range.end.min(content.bytes.len()))
+                .map(<[u8]>::to_vec)
+        };
         self.is_bad(range.clone()) || self.sound.as_ref().is_some_and(|sound| cut(sound) != cut(&self.content))
     }
 
