@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use boki_log::tag::RESERVED_PREFIX;
 use boki_log::batch::{Batch, Condition, Kind, ReservedTags};
 use boki_log::cut::Cut;
 use boki_log::engine::EngineConfig;
@@ -245,6 +246,9 @@ fn consistency_mut(op: &mut Op) -> Option<&mut Consistency> {
 pub fn reserved_for(batch: &Batch) -> ReservedTags {
     match batch.kind() {
         Kind::Trim { below, .. } if below >= Seq::MAX => ReservedTags::Allowed,
+        _ if batch.records().any(|record| record.tags().any(|tag| tag.starts_with(RESERVED_PREFIX))) => {
+            ReservedTags::Allowed
+        }
         _ => ReservedTags::Refused,
     }
 }
