@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use boki_log::tag::RESERVED_PREFIX;
 use boki_log::batch::{Batch, Condition, Kind, ReservedTags};
 use boki_log::cut::Cut;
 use boki_log::engine::EngineConfig;
@@ -11,6 +10,7 @@ use boki_log::index::Index;
 use boki_log::machine::MachineConfig;
 use boki_log::message::Message;
 use boki_log::op::{Append, Consistency, Op};
+use boki_log::tag::RESERVED_PREFIX;
 use boki_log::{BatchBuilder, LocalId, LogError, NodeId, Seq, ShardId};
 
 use crate::plan::Topology;

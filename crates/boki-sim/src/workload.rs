@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use boki_log::tag::RESERVED_PREFIX;
 use boki_log::batch::{Batch, Condition, Kind};
 use boki_log::op::{Ack, Append, Consistency, Direction, Op, Read, Reply, SetAux, Tags, Tail};
+use boki_log::tag::RESERVED_PREFIX;
 use boki_log::{AppendId, BatchBuilder, BookId, NodeId, Position, Seq, Tag};
 use bytes::Bytes;
 
