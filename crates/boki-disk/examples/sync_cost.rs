@@ -116,7 +116,7 @@ fn first_open(directory: &Path) {
             let began = Instant::now();
             let data = DataDir::open(&path).unwrap();
             let config = JournalConfig { first_segment_bytes, ..JournalConfig::new(data.meta().id) };
-            let journal = Journal::open(data.vfs(), config, &mut |_| {}).unwrap();
+            let journal = Journal::open(data.vfs(), config, None, &mut |_| {}).unwrap();
             times.push(began.elapsed());
             drop(journal);
             std::fs::remove_dir_all(&path).unwrap();
@@ -131,7 +131,7 @@ fn journal(directory: &Path, size: usize) {
     let path = directory.join(format!("journal-{size}"));
     let data = DataDir::open(&path).unwrap();
     let config = JournalConfig::new(data.meta().id);
-    let mut journal = Journal::open(data.vfs(), config.clone(), &mut |_| {}).unwrap();
+    let mut journal = Journal::open(data.vfs(), config.clone(), None, &mut |_| {}).unwrap();
     let frames = [Frame { kind: 1, parts: vec![Bytes::from(vec![7; size])] }];
     let mut locations = Vec::new();
     let mut times = Vec::new();
@@ -148,7 +148,7 @@ fn journal(directory: &Path, size: usize) {
     drop(journal);
     let began = Instant::now();
     let mut frames = 0_u64;
-    drop(Journal::open(data.vfs(), config, &mut |_| frames += 1).unwrap());
+    drop(Journal::open(data.vfs(), config, None, &mut |_| frames += 1).unwrap());
     let open_ms = began.elapsed().as_millis();
     println!("{:>10}max {max} us, {per_second:.0} MiB/s; {bytes} bytes opened again in {open_ms} ms", "");
     std::fs::remove_dir_all(&path).unwrap();

@@ -67,6 +67,17 @@ pub struct Location {
     pub offset: u32,
 }
 
+/// Where a group is: what a caller that remembers what is in a journal up to some group says of that group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupPlace {
+    /// Number of the segment.
+    pub segment: u64,
+    /// Number of the group.
+    pub group: u64,
+    /// Offset of its first frame's header in the segment's file, in bytes.
+    pub offset: u32,
+}
+
 /// A segment, as far as it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SegmentInfo {
@@ -93,6 +104,7 @@ pub struct Journal<V: Vfs> {
     current: SegmentInfo,
     file: Arc<V::File>,
     next_group: u64,
+    last: Option<GroupPlace>,
     /// The group being written; kept for its memory.
     buf: Vec<u8>,
     zeros: Zeros,
@@ -110,13 +122,22 @@ struct Failure {
 }
 
 impl<V: Vfs> Journal<V> {
-    /// Opens the journal, or makes it, and gives every frame in it to `visit`, in the order in which they were written.
-    /// Frames may have been visited when it turns out that the journal is damaged.
+    /// Opens the journal, or makes it, and gives the frames of all groups behind `known` to `visit`, in the order in which
+    /// they were written; without `known`, every frame. Frames may have been visited when it turns out that the journal is
+    /// damaged.
+    ///
+    /// Of segments before that of `known` only the headers are read: damage behind them is found when it is read. The group
+    /// `known` itself is read, to know that this is the journal that the caller knows.
     ///
     /// # Errors
     /// [`OpenError`].
-    pub fn open(vfs: V, config: JournalConfig, visit: &mut dyn FnMut(FrameRef)) -> Result<Journal<V>, OpenError> {
-        let recovered = recover(&vfs, &config, visit)?;
+    pub fn open(
+        vfs: V,
+        config: JournalConfig,
+        known: Option<GroupPlace>,
+        visit: &mut dyn FnMut(FrameRef),
+    ) -> Result<Journal<V>, OpenError> {
+        let recovered = recover(&vfs, &config, known, visit)?;
         let mut sealed = recovered.segments;
         let (current, file, zeros) = match (sealed.pop_last(), recovered.last) {
             (Some((_, current)), Some(file)) => (current, file, Zeros::up_to(current.used_bytes)),
@@ -143,6 +164,7 @@ impl<V: Vfs> Journal<V> {
             current,
             file,
             next_group: recovered.next_group,
+            last: recovered.last_group,
             buf: Vec::new(),
             zeros,
             next: None,
@@ -155,6 +177,12 @@ impl<V: Vfs> Journal<V> {
     #[must_use]
     pub fn reader(&self) -> JournalReader<V> {
         JournalReader::new(Arc::clone(&self.files))
+    }
+
+    /// The group written last; `None` if there is none in what was read or written.
+    #[must_use]
+    pub fn last_group(&self) -> Option<GroupPlace> {
+        self.last
     }
 
     /// What was cut off when the journal was opened.
@@ -193,6 +221,7 @@ impl<V: Vfs> Journal<V> {
             locations.truncate(first_location);
             return Err(self.fail(&error));
         }
+        self.last = Some(GroupPlace { segment: self.current.number, group: self.next_group, offset: offset_of(at) });
         self.current.used_bytes += bytes;
         self.next_group += 1;
         self.prepare();
@@ -259,8 +288,7 @@ impl<V: Vfs> Journal<V> {
                 self.buf.extend_from_slice(part);
             }
             self.checksum.seal(&mut self.buf[start..]);
-            let offset = u32::try_from(body_at).expect("segment files are smaller than 4 GiB");
-            locations.push(Location { segment: self.current.number, offset });
+            locations.push(Location { segment: self.current.number, offset: offset_of(body_at) });
         }
     }
 
@@ -336,6 +364,11 @@ impl<V: Vfs> Journal<V> {
         self.failure = Some(failure);
         WriteError::Failed(error)
     }
+}
+
+/// Segment files are smaller than 4 GiB.
+fn offset_of(at: u64) -> u32 {
+    u32::try_from(at).expect("segment files are smaller than 4 GiB")
 }
 
 /// Makes the first segment of a journal.

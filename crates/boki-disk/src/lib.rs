@@ -43,7 +43,7 @@ pub use blob::{read_blob, write_blob};
 pub use dir::{DataDir, Meta};
 pub use error::{BlobError, Damage, DirError, OpenError, ReadError, RemoveError, WriteError};
 pub use frame::{BLOCK_BYTES, FRAME_HEADER_BYTES};
-pub use journal::{Frame, Journal, JournalConfig, Location, SegmentInfo};
+pub use journal::{Frame, GroupPlace, Journal, JournalConfig, Location, SegmentInfo};
 pub use reader::JournalReader;
 pub use recovery::{FrameRef, TornTail};
 pub use store::{BlobName, BlobReader, BlobStore, BlobWriter, InvalidBlobName, PIECE_BYTES};

@@ -33,11 +33,13 @@ impl<V: Vfs> JournalReader<V> {
         JournalReader { files }
     }
 
-    /// `len` bytes from `offset` of a segment: a body as [`Location`](crate::Location) has it, or a part of one.
+    /// `len` bytes from `at` on of the body of the frame that is at `frame` of a segment, as [`Location`](crate::Location)
+    /// has it.
     ///
     /// # Errors
     /// [`ReadError`].
-    pub fn read(&self, segment: u64, offset: u32, len: u32) -> Result<Bytes, ReadError> {
+    pub fn read(&self, segment: u64, frame: u32, at: u32, len: u32) -> Result<Bytes, ReadError> {
+        let offset = frame.saturating_add(at);
         let failed = |source| ReadError::Io { segment, offset, len, source };
         let file = self.files.get(segment, failed)?;
         let mut bytes = vec![0; usize::try_from(len).map_err(|_| failed(io::ErrorKind::FileTooLarge.into()))?];

@@ -14,7 +14,7 @@ use bytes::Bytes;
 
 use crate::error::{Damage, OpenError};
 use crate::frame::{BLOCK_BYTES, Checksum, to_blocks};
-use crate::journal::{JournalConfig, Location, SegmentInfo};
+use crate::journal::{GroupPlace, JournalConfig, Location, SegmentInfo};
 use crate::removed::Removed;
 use crate::scan::SegmentScan;
 use crate::segment::{self, DIR, FileKind, SegmentHeader};
@@ -25,6 +25,8 @@ use crate::vfs::{Vfs, VfsFile};
 pub struct FrameRef {
     /// As it was written.
     pub kind: u8,
+    /// Number of the group it is in.
+    pub group: u64,
     /// Where its body is.
     pub location: Location,
     /// As it was written. Shares memory with the other frames of its group.
@@ -49,32 +51,46 @@ pub(crate) struct Recovered<F> {
     /// Whether `removed` is on disk.
     pub(crate) is_recorded: bool,
     pub(crate) next_group: u64,
+    /// The last group that was read.
+    pub(crate) last_group: Option<GroupPlace>,
     /// The last segment's file; none if the journal is new.
     pub(crate) last: Option<F>,
     pub(crate) torn: Option<TornTail>,
 }
 
-/// Reads the journal, gives every frame to `visit`, and puts the end in order.
+/// Reads the journal behind the group `known`, gives every frame there to `visit`, and puts the end in order.
 pub(crate) fn recover<V: Vfs>(
     vfs: &V,
     config: &JournalConfig,
+    known: Option<GroupPlace>,
     visit: &mut dyn FnMut(FrameRef),
 ) -> Result<Recovered<V::File>, OpenError> {
     vfs.create_dir(DIR).map_err(io_error("make", DIR))?;
     let files = list(vfs)?;
-    let known = Removed::load(vfs, config.directory)?;
-    let is_recorded = known.is_some();
-    let removed = known.unwrap_or_else(|| Removed::none(config.directory));
+    let record = Removed::load(vfs, config.directory)?;
+    let is_recorded = record.is_some();
+    let removed = record.unwrap_or_else(|| Removed::none(config.directory));
     let headers = read_headers(vfs, config, &files, &removed, is_recorded)?;
+    if let Some(known) = known {
+        check_known(known, &headers, &removed)?;
+    }
 
     let checksum = Checksum::new(config.directory);
     let mut segments = BTreeMap::new();
     let mut next_group = 1;
+    let mut last_group = known;
     let mut torn = None;
     let mut last = None;
     let last_number = headers.keys().next_back().copied();
     for (number, header) in &headers {
         let name = segment::file_name(*number);
+        if known.is_some_and(|known| *number < known.segment) {
+            let bytes = vfs.open(&name).and_then(|file| file.len()).map_err(io_error("open", &name))?;
+            // It is full, or almost: what it was filled up with is not told apart here.
+            let info = SegmentInfo { number: *number, first_group: header.first_group, used_bytes: bytes, bytes };
+            segments.insert(*number, info);
+            continue;
+        }
         let file = vfs.open(&name).map_err(io_error("open", &name))?;
         let is_last = Some(*number) == last_number;
         if is_last {
@@ -85,7 +101,15 @@ pub(crate) fn recover<V: Vfs>(
         }
         let end = if is_last { None } else { end_of(*number, &headers, &removed) };
         let mut scan = SegmentScan::new(&file, *number, checksum).map_err(io_error("read", &name))?;
-        next_group = read_groups(&mut scan, header, end, visit)?;
+        let start = match known.filter(|known| known.segment == *number) {
+            Some(known) => {
+                scan.skip_to(u64::from(known.offset));
+                read_known(&mut scan, known)?;
+                known.group + 1
+            }
+            None => header.first_group,
+        };
+        next_group = read_groups(&mut scan, *number, start, end, &mut last_group, visit)?;
         if is_last {
             let rest = scan.rest(next_group).map_err(io_error("read", &name))?;
             torn = rest.dirty_to.map(|to| TornTail {
@@ -105,7 +129,36 @@ pub(crate) fn recover<V: Vfs>(
         segment::zero(file, from..to_blocks(from + torn.bytes))
             .map_err(io_error("cut back", &segment::file_name(torn.segment)))?;
     }
-    Ok(Recovered { segments, removed, is_recorded, next_group, last, torn })
+    Ok(Recovered { segments, removed, is_recorded, next_group, last_group, last, torn })
+}
+
+/// That the segment of the group `known` is there, and can hold it.
+fn check_known(
+    known: GroupPlace,
+    headers: &BTreeMap<u64, SegmentHeader>,
+    removed: &Removed,
+) -> Result<(), OpenError> {
+    let damaged = |what| Err(damaged(known.segment, u64::from(known.offset), what, 0));
+    let Some(header) = headers.get(&known.segment) else { return damaged(Damage::MissingSegment) };
+    if header.first_group > known.group {
+        return damaged(Damage::UnexpectedGroup { expected: known.group, found: header.first_group });
+    }
+    match end_of(known.segment, headers, removed) {
+        Some(end) if end <= known.group => damaged(Damage::MissingGroup { expected: known.group }),
+        _ => Ok(()),
+    }
+}
+
+/// Reads the group that the caller knows. It was acknowledged: that it is torn or not there is damage even at the end.
+fn read_known<F: VfsFile>(scan: &mut SegmentScan<'_, F>, known: GroupPlace) -> Result<(), OpenError> {
+    let name = segment::file_name(known.segment);
+    match scan.next_group(known.group).map_err(io_error("read", &name))? {
+        Ok(_) => Ok(()),
+        Err(what) => {
+            let groups_after = scan.rest(known.group).map_err(io_error("read", &name))?.groups;
+            Err(damaged(known.segment, u64::from(known.offset), what, groups_after))
+        }
+    }
 }
 
 struct Files {
@@ -184,30 +237,32 @@ fn end_of(number: u64, headers: &BTreeMap<u64, SegmentHeader>, removed: &Removed
     header.or_else(|| removed.starting_at(next).map(|range| range.first_group))
 }
 
-/// Gives the frames of a segment to `visit`, up to the group `end`, or, if that is not known, to where they stop.
-/// Returns the number of the next group.
+/// Gives the frames of segment `number` from the group `next` on to `visit`, up to the group `end`, or, if that is not known,
+/// to where they stop. Returns the number of the next group; `last` becomes the one before.
 fn read_groups<F: VfsFile>(
     scan: &mut SegmentScan<'_, F>,
-    header: &SegmentHeader,
+    number: u64,
+    mut next: u64,
     end: Option<u64>,
+    last: &mut Option<GroupPlace>,
     visit: &mut dyn FnMut(FrameRef),
 ) -> Result<u64, OpenError> {
-    let name = segment::file_name(header.number);
-    let mut next = header.first_group;
+    let name = segment::file_name(number);
     while Some(next) != end {
         match scan.next_group(next).map_err(io_error("read", &name))? {
             Ok(group) => {
                 for (kind, body) in group.frames {
                     let offset = offset_of(group.at + body.start as u64);
-                    let location = Location { segment: header.number, offset };
-                    visit(FrameRef { kind, location, body: group.bytes.slice(body) });
+                    let location = Location { segment: number, offset };
+                    visit(FrameRef { kind, group: next, location, body: group.bytes.slice(body) });
                 }
+                *last = Some(GroupPlace { segment: number, group: next, offset: offset_of(group.at) });
                 next += 1;
             }
             Err(what) => {
                 let groups_after = scan.rest(next).map_err(io_error("read", &name))?.groups;
                 if end.is_some() || groups_after > 0 || !can_be_torn(&what) {
-                    return Err(damaged(header.number, scan.at(), what, groups_after));
+                    return Err(damaged(number, scan.at(), what, groups_after));
                 }
                 break;
             }

@@ -53,6 +53,11 @@ impl<'a, F: VfsFile> SegmentScan<'a, F> {
         Ok(SegmentScan { file, file_bytes, segment, checksum, at: FIRST_GROUP_AT, window: BytesMut::new() })
     }
 
+    /// The next group is the one at `at`: for a scan that has read nothing yet.
+    pub(crate) fn skip_to(&mut self, at: u64) {
+        self.at = at;
+    }
+
     /// Where the next group starts.
     pub(crate) fn at(&self) -> u64 {
         self.at

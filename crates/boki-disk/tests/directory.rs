@@ -82,7 +82,7 @@ fn a_journal_on_real_files_is_read_while_written_and_after() {
             for (location, expected) in told {
                 let location: boki_disk::Location = location;
                 let expected: bytes::Bytes = expected;
-                assert_eq!(reader.read(location.segment, location.offset, 10_000).unwrap(), expected);
+                assert_eq!(reader.read(location.segment, location.offset, 0, 10_000).unwrap(), expected);
             }
         });
         for body in &bodies {

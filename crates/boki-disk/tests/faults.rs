@@ -74,7 +74,7 @@ fn after_a_failed_sync_or_write_nothing_is_written_any_more() {
             assert!(is_failed(journal.roll()));
         }
         assert_eq!(disk.counts(), before, "not tried again");
-        assert_eq!(reader.read(1, locations[1].offset, 100).unwrap(), body(2, 100), "reading goes on");
+        assert_eq!(reader.read(1, locations[1].offset, 0, 100).unwrap(), body(2, 100), "reading goes on");
         drop(journal);
         disk.crash(&mut |_| 0);
         assert_eq!(open(&disk).unwrap().1, groups(1..3));
@@ -167,8 +167,8 @@ fn reading_says_what_is_wrong() {
     let locations = write_groups(&mut journal, 1..5);
     let reader = journal.reader();
     journal.remove_segment(1).unwrap();
-    assert!(matches!(reader.read(1, locations[0].offset, 100), Err(ReadError::Removed { segment: 1 })));
-    assert!(matches!(reader.read(3, 4096, 1), Err(ReadError::NoSuchSegment { segment: 3 })));
-    assert!(matches!(reader.read(2, 16 << 10, 1), Err(ReadError::Io { segment: 2, .. })));
-    assert_eq!(reader.read(2, locations[3].offset + 10, 20).unwrap(), body(4, 100).slice(10..30));
+    assert!(matches!(reader.read(1, locations[0].offset, 0, 100), Err(ReadError::Removed { segment: 1 })));
+    assert!(matches!(reader.read(3, 4096, 0, 1), Err(ReadError::NoSuchSegment { segment: 3 })));
+    assert!(matches!(reader.read(2, 4096, 12 << 10, 1), Err(ReadError::Io { segment: 2, .. })));
+    assert_eq!(reader.read(2, locations[3].offset, 10, 20).unwrap(), body(4, 100).slice(10..30));
 }

@@ -26,7 +26,7 @@ fn append_group(machine: &mut Machine, batches: Vec<Batch>) {
         machine.submit(1, OpId(id as u64), Op::Append(append));
     }
     let frames = machine.take_writes(1, 1, usize::MAX);
-    machine.written(1, &vec![FramePlace { segment: 1, offset: 0 }; frames.len()]);
+    machine.written(1, None, &vec![FramePlace { segment: 1, offset: 0 }; frames.len()]);
     assert_eq!(machine.take_outcomes().len() as u64, GROUP);
 }
 

@@ -8,20 +8,22 @@
 //! gathered meanwhile, and a cut behind it. That is group commit, without a timer. If there was nothing,
 //! [`Machine::wants_disk`] turns true as soon as there is.
 
+mod checkpoint;
+
 use std::collections::VecDeque;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 
-use crate::codec::Reader;
 use crate::cut::Cut;
 use crate::engine::{self, Engine, EngineConfig, OpId, Outcome};
 use crate::error::LogError;
 use crate::ids::{LocalId, NodeId, ShardId, Term};
-use crate::index::Index;
 use crate::message::{Message, Send};
 use crate::op::Op;
 use crate::sequencer::{Sequencer, SequencerConfig};
-use crate::storage::{FramePlace, Place, Run, Storage, StorageConfig};
+use crate::storage::{FramePlace, GroupPlace, Place, Run, Storage, StorageConfig};
+
+pub use checkpoint::Checkpoint;
 
 /// Kind of a frame that holds a [`Run`].
 pub const FRAME_RUN: u8 = 1;
@@ -140,6 +142,10 @@ pub struct Machine {
     outcomes: Vec<(OpId, Outcome)>,
     scratch: Vec<Send>,
     effects: engine::Effects,
+    /// The last group on disk, all of whose records are ordered, as are those of all groups before it.
+    covered: Option<GroupPlace>,
+    /// Whether that is everything on disk.
+    covers_all: bool,
     /// Runs in the group that is being written.
     writing_runs: usize,
     disk_busy: bool,
@@ -159,6 +165,8 @@ impl Machine {
             outcomes: Vec::new(),
             scratch: Vec::new(),
             effects: engine::Effects::default(),
+            covered: None,
+            covers_all: false,
             writing_runs: 0,
             disk_busy: false,
         }
@@ -183,26 +191,6 @@ impl Machine {
     }
 
     // ---- Recovery: the checkpoint if there is one, every frame in order, then `start`.
-
-    /// Takes back a checkpoint that [`Machine::checkpoint`] made.
-    ///
-    /// # Errors
-    /// [`Damage::Unreadable`].
-    pub fn recover_checkpoint(&mut self, bytes: &Bytes) -> Result<(), Damage> {
-        let checkpoint =
-            Checkpoint::decode(bytes).map_err(|source| Damage::Unreadable { what: "checkpoint", source })?;
-        if let Some(sequencer) = &mut self.sequencer {
-            let index = &checkpoint.index;
-            sequencer.restore(index.next_cut(), index.position().0, index.time_us(), &checkpoint.ordered);
-        }
-        if let Some(storage) = &mut self.storage {
-            storage.restore(&checkpoint.ordered);
-        }
-        if let Some(engine) = &mut self.engine {
-            engine.restore(checkpoint.index);
-        }
-        Ok(())
-    }
 
     /// Takes back a frame that was found on disk.
     ///
@@ -258,12 +246,13 @@ impl Machine {
         Ok(())
     }
 
-    /// Begins to run, after recovery.
+    /// Begins to run, after recovery. `last` is the last group on disk.
     ///
     /// # Errors
     /// [`Damage::LostRecord`], if a record that exists is not on disk.
-    pub fn start(&mut self, now_us: u64) -> Result<(), Damage> {
+    pub fn start(&mut self, now_us: u64, last: Option<GroupPlace>) -> Result<(), Damage> {
         let ordered = self.ordered();
+        self.cover(last);
         if let (Some(engine), Some(storage)) = (&self.engine, &mut self.storage)
             && let Some((shard, local)) = storage.recount(engine.index().live(), &ordered)
         {
@@ -362,8 +351,8 @@ impl Machine {
         frames
     }
 
-    /// The group is on disk, each of its frames where `places` says.
-    pub fn written(&mut self, now_us: u64, places: &[FramePlace]) {
+    /// The group is on disk, each of its frames where `places` says; it is the `last` one there.
+    pub fn written(&mut self, now_us: u64, last: Option<GroupPlace>, places: &[FramePlace]) {
         self.disk_busy = false;
         if let Some(storage) = &mut self.storage {
             for place in places {
@@ -376,6 +365,7 @@ impl Machine {
             sequencer.written(&mut self.scratch);
         }
         self.settle(now_us);
+        self.cover(last);
     }
 
     /// The group was not written for want of room. In a process that plays all roles, every append that is not on disk is
@@ -437,11 +427,12 @@ impl Machine {
         self.storage.as_mut().is_some_and(Storage::take_died)
     }
 
-    /// Segments below `current`, the one being written, in which nothing is alive. They may be given back once a
-    /// checkpoint made after this call is on disk.
+    /// Segments before that of the last covered group in which nothing is alive. They may be given back once a checkpoint
+    /// made after this call is on disk.
     #[must_use]
-    pub fn dead_segments(&self, current: u64) -> Vec<u64> {
-        self.storage.as_ref().map_or_else(Vec::new, |storage| storage.dead_segments(current).collect())
+    pub fn dead_segments(&self) -> Vec<u64> {
+        let (Some(storage), Some(covered)) = (&self.storage, self.covered) else { return Vec::new() };
+        storage.dead_segments(covered.segment).collect()
     }
 
     /// Forgets segments that were given back.
@@ -451,30 +442,6 @@ impl Machine {
                 storage.forget_segment(*segment);
             }
         }
-    }
-
-    /// What recovery needs when frames before now are gone: the index, and how far each shard is ordered.
-    #[must_use]
-    pub fn checkpoint(&mut self) -> Option<Bytes> {
-        let ordered = self.ordered_by_index();
-        let engine = self.engine.as_mut()?;
-        engine.forget_gone();
-        Some(encode_checkpoint(&ordered, engine.index()))
-    }
-
-    /// How far each shard is ordered by the cuts that the index has applied.
-    fn ordered_by_index(&self) -> Vec<(ShardId, LocalId)> {
-        let (Some(sequencer), Some(engine)) = (&self.sequencer, &self.engine) else { return Vec::new() };
-        let unapplied = sequencer.cuts_from(engine.index().next_cut());
-        let mut ordered: Vec<_> = sequencer.ordered().collect();
-        for delta in unapplied.flat_map(|cut| &cut.deltas) {
-            for (shard, upto) in &mut ordered {
-                if *shard == delta.shard {
-                    *upto = (*upto).min(delta.from);
-                }
-            }
-        }
-        ordered
     }
 
     // ---- Inside.
@@ -567,43 +534,6 @@ impl Machine {
                 }
             }
         }
-    }
-}
-
-/// What a checkpoint holds: version u32, number of shards u32, each as engine u16, term u32, ordered u64; then the
-/// snapshot of the index.
-struct Checkpoint {
-    ordered: Vec<(ShardId, LocalId)>,
-    index: Index,
-}
-
-const CHECKPOINT_VERSION: u32 = 1;
-
-fn encode_checkpoint(ordered: &[(ShardId, LocalId)], index: &Index) -> Bytes {
-    let mut out = BytesMut::new();
-    out.put_u32_le(CHECKPOINT_VERSION);
-    out.put_u32_le(ordered.len() as u32);
-    for (shard, upto) in ordered {
-        out.put_u16_le(shard.engine.0);
-        out.put_u32_le(shard.term.0);
-        out.put_u64_le(upto.0);
-    }
-    index.put_snapshot(&mut out);
-    out.freeze()
-}
-
-impl Checkpoint {
-    fn decode(bytes: &Bytes) -> Result<Checkpoint, LogError> {
-        let mut reader = Reader::new(bytes);
-        if reader.u32()? != CHECKPOINT_VERSION {
-            return Err(LogError::Malformed { reason: "a checkpoint of another version" });
-        }
-        let mut ordered = Vec::new();
-        for _ in 0..reader.u32()? {
-            let shard = ShardId { engine: NodeId(reader.u16()?), term: Term(reader.u32()?) };
-            ordered.push((shard, LocalId(reader.u64()?)));
-        }
-        Ok(Checkpoint { ordered, index: Index::restore(&reader.rest())? })
     }
 }
 

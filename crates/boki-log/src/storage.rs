@@ -34,8 +34,10 @@ pub struct StorageConfig {
 pub struct Place {
     /// Number of the segment file.
     pub segment: u64,
-    /// Offset of the record body in it, in bytes.
-    pub offset: u32,
+    /// Offset of the body of the frame that holds it, in bytes.
+    pub frame: u32,
+    /// Offset of the record body in the frame's body, in bytes.
+    pub at: u32,
     /// Its length, in bytes.
     pub len: u32,
     /// CRC-32C of it, taken when it was written or recovered: a record that is read by itself is checked by itself.
@@ -48,6 +50,17 @@ pub struct FramePlace {
     /// Number of the segment file.
     pub segment: u64,
     /// Offset of the body in it, in bytes.
+    pub offset: u32,
+}
+
+/// A group of frames in the journal, and with it everything before: how far a checkpoint covers the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupPlace {
+    /// Number of the segment file.
+    pub segment: u64,
+    /// Number of the group.
+    pub group: u64,
+    /// Offset of the group in the file, in bytes.
     pub offset: u32,
 }
 
@@ -450,6 +463,12 @@ impl Storage {
         self.alive.range(..current).filter(|(_, alive)| **alive == 0).map(|(segment, _)| *segment)
     }
 
+    /// Whether every record on disk lies below `ordered` of its shard.
+    pub(crate) fn is_ordered(&self, ordered: &[(ShardId, LocalId)]) -> bool {
+        let upto = |shard| ordered.iter().find(|(other, _)| other == shard).map_or(LocalId(0), |(_, upto)| *upto);
+        self.shards.iter().all(|(shard, state)| state.durable <= upto(shard))
+    }
+
     /// Forgets a segment that has been given back, and where its records were.
     pub fn forget_segment(&mut self, segment: u64) {
         self.alive.remove(&segment);
@@ -481,13 +500,13 @@ impl Storage {
             state.places.push(PlaceRun { first: run.first.0, places: VecDeque::new() });
         }
         let Some(last) = state.places.last_mut() else { return };
-        let mut at = place.offset + RUN_HEADER_BYTES;
+        let mut at = RUN_HEADER_BYTES;
         let mut count = 0;
         for batch in &run.batches {
             for (offset, len) in batch.record_spans() {
                 let body = batch.bytes().get(offset as usize..(offset + len) as usize).unwrap_or_default();
                 let checksum = crc32c(body);
-                last.places.push_back(Place { segment: place.segment, offset: at + offset, len, checksum });
+                last.places.push_back(Place { segment: place.segment, frame: place.offset, at: at + offset, len, checksum });
                 count += 1;
             }
             at += batch.bytes().len() as u32;
@@ -666,6 +685,6 @@ mod tests {
         assert!(storage.recover(&run, FramePlace { segment: 1, offset: 0 }));
         let place = storage.find(SHARD, LocalId(11)).unwrap();
         let record = run.batches[1].records().next().unwrap();
-        assert_eq!(body.slice(place.offset as usize..(place.offset + place.len) as usize), record.bytes());
+        assert_eq!(body.slice(place.at as usize..(place.at + place.len) as usize), record.bytes());
     }
 }

@@ -12,9 +12,9 @@ mod catalog;
 mod clock;
 mod config;
 mod entries;
+mod keeper;
 mod log_thread;
 mod node;
-mod reclaim;
 mod reply;
 mod status;
 

@@ -7,15 +7,15 @@ use std::thread::JoinHandle;
 
 use boki_disk::vfs::RealVfs;
 use boki_disk::{BlobStore, DataDir, Frame, Journal, JournalConfig, Location, WriteError};
-use boki_log::machine::{Machine, MachineConfig, WriteFrame};
-use boki_log::storage::FramePlace;
+use boki_log::machine::{Checkpoint, Machine, MachineConfig, WriteFrame};
+use boki_log::storage::{FramePlace, GroupPlace};
 use boki_log::{NodeId, Term};
 use parking_lot::MutexGuard;
 
 use crate::blobs::Blobs;
 use crate::config::{Durability, NodeConfig, OpenError};
+use crate::keeper::{self, CHECKPOINT, Keeping};
 use crate::node::{Shared, Sleep, State};
-use crate::reclaim::{self, CHECKPOINT};
 use crate::status::Writable;
 
 /// How many bytes of records one group holds, about. Larger groups gain nothing: the disk is at its best from about
@@ -27,7 +27,7 @@ pub(crate) struct Opened {
     pub(crate) machine: Machine,
     pub(crate) journal: Journal<RealVfs>,
     pub(crate) directory: DataDir,
-    pub(crate) checkpoint_bytes: u64,
+    pub(crate) keeping: Keeping,
     pub(crate) blobs: Blobs,
 }
 
@@ -38,8 +38,11 @@ pub(crate) fn open(config: &NodeConfig) -> Result<Opened, OpenError> {
     let term = Term(directory.meta().term);
     let mut machine = Machine::new(MachineConfig::alone(node, term, config.limits.clone(), config.cache_bytes));
     let mut checkpoint_bytes = 0;
-    if let Some(checkpoint) = directory.read_blob(CHECKPOINT)? {
-        checkpoint_bytes = checkpoint.len() as u64;
+    let mut covered = None;
+    if let Some(bytes) = directory.read_blob(CHECKPOINT)? {
+        checkpoint_bytes = bytes.len() as u64;
+        let checkpoint = Checkpoint::decode(&bytes).map_err(OpenError::Checkpoint)?;
+        covered = checkpoint.covered;
         machine.recover_checkpoint(&checkpoint).map_err(OpenError::Checkpoint)?;
     }
     let defaults = JournalConfig::new(directory.meta().id);
@@ -50,7 +53,11 @@ pub(crate) fn open(config: &NodeConfig) -> Result<Opened, OpenError> {
         ..defaults
     };
     let mut damaged = None;
-    let journal = Journal::open(directory.vfs(), journal_config, &mut |frame| {
+    let mut uncovered_bytes = 0;
+    let journal = Journal::open(directory.vfs(), journal_config, None, &mut |frame| {
+        if covered.is_none_or(|covered| frame.group > covered.group) {
+            uncovered_bytes += frame.body.len() as u64;
+        }
         let place = FramePlace { segment: frame.location.segment, offset: frame.location.offset };
         if damaged.is_none()
             && let Err(damage) = machine.recover_frame(frame.kind, place, &frame.body)
@@ -64,10 +71,11 @@ pub(crate) fn open(config: &NodeConfig) -> Result<Opened, OpenError> {
     if let Some(torn) = journal.torn_tail() {
         tracing::info!(?torn, "the remains of an interrupted write were cut off; nothing acknowledged was in it");
     }
-    machine.start(config.clock.now_us()).map_err(OpenError::Checkpoint)?;
+    machine.start(config.clock.now_us(), journal.last_group().map(group_place)).map_err(OpenError::Checkpoint)?;
     let store = BlobStore::open(directory.vfs(), directory.meta().id, config.durability == Durability::Fsync)?;
     let blobs = Blobs::new(store, directory.meta().term);
-    Ok(Opened { machine, journal, directory, checkpoint_bytes, blobs })
+    let keeping = Keeping::new(covered, checkpoint_bytes, uncovered_bytes);
+    Ok(Opened { machine, journal, directory, keeping, blobs })
 }
 
 /// Starts the log thread.
@@ -76,10 +84,15 @@ pub(crate) fn spawn(
     journal: Journal<RealVfs>,
     directory: DataDir,
 ) -> Result<JoinHandle<()>, OpenError> {
+    let directory = Arc::new(directory);
+    let keeper = keeper::spawn(Arc::clone(&shared), Arc::clone(&directory))?;
     std::thread::Builder::new()
         .name("boki-log".into())
         .spawn(move || {
-            LogThread { directory: Arc::new(directory), current: 0, locations: Vec::new(), shared, journal }.run();
+            LogThread { current: 0, locations: Vec::new(), shared: Arc::clone(&shared), journal }.run();
+            keeper::stop(&shared, keeper);
+            // It was locked up to here.
+            drop(directory);
         })
         .map_err(OpenError::Thread)
 }
@@ -87,8 +100,6 @@ pub(crate) fn spawn(
 struct LogThread {
     shared: Arc<Shared>,
     journal: Journal<RealVfs>,
-    /// Keeps the directory locked.
-    directory: Arc<DataDir>,
     /// The segment written last.
     current: u64,
     locations: Vec<Location>,
@@ -140,9 +151,11 @@ impl LogThread {
         let mut state = shared.state.lock();
         match result {
             Ok(()) => {
+                let last = self.journal.last_group().map(group_place);
                 let places: Vec<FramePlace> = self.locations.iter().map(place_of).collect();
                 state.writable = Writable::Yes;
-                state.machine.written(now_us, &places);
+                state.machine.written(now_us, last, &places);
+                state.keeping.written(bytes as u64);
                 shared.written_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
                 shared.groups.fetch_add(1, Ordering::Relaxed);
             }
@@ -160,17 +173,16 @@ impl LogThread {
                 state.writable = Writable::Failed { reason };
             }
         }
-        let died = state.machine.take_died();
-        shared.settle(state, Vec::new());
         let rolled = self.locations.last().is_some_and(|last| last.segment != self.current);
+        if state.machine.take_died() || rolled {
+            state.keeping.call(&shared.keeper_wake);
+        }
+        shared.settle(state, Vec::new());
         if let Some(last) = self.locations.last() {
             self.current = last.segment;
         }
         if rolled {
             self.note_segments();
-        }
-        if died || rolled {
-            reclaim::start(&self.shared, &self.directory, self.current);
         }
     }
 
@@ -210,4 +222,8 @@ fn sleep(shared: &Shared, state: &mut MutexGuard<'_, State>) {
 
 fn place_of(location: &Location) -> FramePlace {
     FramePlace { segment: location.segment, offset: location.offset }
+}
+
+fn group_place(boki_disk::GroupPlace { segment, group, offset }: boki_disk::GroupPlace) -> GroupPlace {
+    GroupPlace { segment, group, offset }
 }

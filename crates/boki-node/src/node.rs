@@ -23,6 +23,7 @@ use crate::blobs::Blobs;
 use crate::clock::Clock;
 use crate::config::{NodeConfig, OpenError};
 use crate::entries::{MAX_ENTRIES, PREFIX};
+use crate::keeper::Keeping;
 use crate::log_thread;
 use crate::reply::{OneShot, ReplySink};
 use crate::status::{Status, Writable};
@@ -44,6 +45,8 @@ pub(crate) struct Shared {
     pub(crate) state: Mutex<State>,
     /// Wakes the log thread.
     pub(crate) wake: Condvar,
+    /// Wakes the keeper.
+    pub(crate) keeper_wake: Condvar,
     pub(crate) written_bytes: AtomicU64,
     pub(crate) groups: AtomicU64,
     log_thread: Mutex<Option<JoinHandle<()>>>,
@@ -59,10 +62,7 @@ pub(crate) struct State {
     pub(crate) stopping: bool,
     /// Segments that a checkpoint has made superfluous: the log thread removes them.
     pub(crate) superfluous: Vec<u64>,
-    /// A checkpoint is being made.
-    pub(crate) reclaiming: bool,
-    /// Size of the last checkpoint.
-    pub(crate) checkpoint_bytes: u64,
+    pub(crate) keeping: Keeping,
     pub(crate) segments: u64,
     pub(crate) disk_bytes: u64,
 }
@@ -116,12 +116,12 @@ impl Node {
                 asleep: None,
                 stopping: false,
                 superfluous: Vec::new(),
-                reclaiming: false,
-                checkpoint_bytes: opened.checkpoint_bytes,
+                keeping: opened.keeping,
                 segments: 0,
                 disk_bytes: 0,
             }),
             wake: Condvar::new(),
+            keeper_wake: Condvar::new(),
             written_bytes: AtomicU64::new(0),
             groups: AtomicU64::new(0),
             log_thread: Mutex::new(None),
@@ -461,9 +461,9 @@ impl Shared {
             let failed = |reason: String| LogError::ReadFailed { seq: known.seq, reason };
             let body = match body {
                 Placed::Here(body) => body,
-                Placed::At(place) => match self.reader.read(place.segment, place.offset, place.len) {
+                Placed::At(place) => match self.reader.read(place.segment, place.frame, place.at, place.len) {
                     Ok(bytes) if crc32c(&bytes) != place.checksum => {
-                        return Err(failed(format!("segment {} is damaged at {}", place.segment, place.offset)));
+                        return Err(failed(format!("segment {} is damaged at {}", place.segment, place.frame + place.at)));
                     }
                     Ok(bytes) => RecordBody::decode(bytes).map_err(|error| failed(error.to_string()))?,
                     // Trimmed, and its segment given back, since the index was asked.

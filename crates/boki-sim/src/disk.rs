@@ -2,8 +2,8 @@
 
 use boki_disk::mem::{Lie, MemDisk};
 use boki_disk::{Frame, Journal, JournalConfig, JournalReader, OpenError, WriteError, read_blob, write_blob};
-use boki_log::machine::WriteFrame;
-use boki_log::storage::{FramePlace, Place};
+use boki_log::machine::{Checkpoint, WriteFrame};
+use boki_log::storage::{FramePlace, GroupPlace, Place};
 use bytes::Bytes;
 
 use crate::ledger::OnDisk;
@@ -71,11 +71,11 @@ impl NodeDisk {
     pub fn open(&mut self, interrupted: bool, rng: &mut Rng, visit: &mut dyn FnMut(OnDisk, FramePlace)) -> Checked {
         if interrupted {
             self.mem.cut_power_after(rng.below(6));
-            let opened = Journal::open(self.mem.clone(), self.config.clone(), &mut |_| {});
+            let opened = Journal::open(self.mem.clone(), self.config.clone(), None, &mut |_| {});
             drop(opened);
             self.crash(CrashKind::PowerCut, rng);
         }
-        let opened = Journal::open(self.mem.clone(), self.config.clone(), &mut |frame| {
+        let opened = Journal::open(self.mem.clone(), self.config.clone(), None, &mut |frame| {
             let place = FramePlace { segment: frame.location.segment, offset: frame.location.offset };
             visit(OnDisk { kind: frame.kind, segment: place.segment, body: frame.body }, place);
         });
@@ -162,13 +162,20 @@ impl NodeDisk {
     /// The bytes at `place`.
     pub fn read(&self, place: Place) -> Result<Bytes, String> {
         let Some(reader) = &self.reader else { return Err("not open".into()) };
-        reader.read(place.segment, place.offset, place.len).map_err(|error| error.to_string())
+        reader.read(place.segment, place.frame, place.at, place.len).map_err(|error| error.to_string())
+    }
+
+    /// Where the last group is.
+    #[must_use]
+    pub fn last_group(&self) -> Option<GroupPlace> {
+        self.journal.as_ref().and_then(Journal::last_group).map(group_place)
     }
 
     /// The last checkpoint.
-    pub fn checkpoint(&self) -> Checked<Option<Bytes>> {
-        read_blob(&self.mem, CHECKPOINT)
-            .map_err(|error| Violation { check: "recovery", detail: format!("the checkpoint: {error}") })
+    pub fn checkpoint(&self) -> Checked<Option<Checkpoint>> {
+        let failed = |error: String| Violation { check: "recovery", detail: format!("the checkpoint: {error}") };
+        let bytes = read_blob(&self.mem, CHECKPOINT).map_err(|error| failed(error.to_string()))?;
+        bytes.map(|bytes| Checkpoint::decode(&bytes).map_err(|damage| failed(damage.to_string()))).transpose()
     }
 
     /// Replaces the checkpoint; `false` if there is no room.
@@ -198,4 +205,8 @@ impl NodeDisk {
         let has = self.journal.as_ref().is_some_and(|journal| journal.segments().iter().any(|s| s.number == segment));
         if has { Ok(()) } else { violated("reclaim", format!("segment {segment} is to be removed and is not there")) }
     }
+}
+
+fn group_place(boki_disk::GroupPlace { segment, group, offset }: boki_disk::GroupPlace) -> GroupPlace {
+    GroupPlace { segment, group, offset }
 }

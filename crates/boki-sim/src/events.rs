@@ -40,10 +40,12 @@ impl World {
         let damaged = |damage: Damage| Violation { check: "recovery", detail: damage.to_string() };
         let mut frames = Vec::new();
         let is_late = node.term > 1;
+        let mut last = None;
         if let Some(disk) = &mut node.disk {
             disk.set_sync_lies(self.mutation == Some(Mutation::LyingSync));
             let interrupted = is_late && !self.is_calm && self.rng.faults.chance(150);
             disk.open(interrupted, &mut self.rng.disk, &mut |frame, place| frames.push((frame, place)))?;
+            last = disk.last_group();
             if let Some(checkpoint) = disk.checkpoint()? {
                 machine.recover_checkpoint(&checkpoint).map_err(damaged)?;
             }
@@ -59,7 +61,7 @@ impl World {
             self.count("restarts");
         }
         self.note(id, format_args!("starts with {} frames", frames.len()));
-        machine.start(self.timers_us(id)).map_err(damaged)?;
+        machine.start(self.timers_us(id), last).map_err(damaged)?;
         self.check_started(id, &machine)?;
         if let Some(node) = self.nodes.get_mut(&id) {
             node.machine = Some(machine);
@@ -155,7 +157,7 @@ impl World {
         let frames = machine.take_writes(timers_us, wall_us, self.plan.disk.group_bytes);
         ensure(!frames.is_empty(), "disk", || format!("{id} wants the disk for nothing"))?;
         if self.mutation == Some(Mutation::AckBeforeSync) {
-            machine.written(timers_us, &nowhere(&frames));
+            machine.written(timers_us, None, &nowhere(&frames));
         }
         let plan = &self.plan.disk;
         let delay_us = plan.delay_us + self.rng.disk.below(plan.jitter_us + 1);
@@ -180,7 +182,7 @@ impl World {
         }
         match disk.write(&frames) {
             Written::Done(places) => {
-                node.current_segment = places.last().map_or(node.current_segment, |place| place.segment);
+                let last = disk.last_group();
                 let on_disk: Vec<OnDisk> = frames.iter().zip(&places).map(on_disk).collect();
                 self.count("groups");
                 self.note(id, format_args!("has written at {:?}", places.first()));
@@ -188,7 +190,7 @@ impl World {
                 self.learn(newly)?;
                 let Some(machine) = self.machine(id) else { return Ok(()) };
                 if mutation != Some(Mutation::AckBeforeSync) {
-                    machine.written(timers_us, &places);
+                    machine.written(timers_us, last, &places);
                 }
                 if machine.take_died() {
                     self.count("segments died");
@@ -200,7 +202,7 @@ impl World {
                 self.note(id, format_args!("has no room"));
                 let Some(machine) = self.machine(id) else { return Ok(()) };
                 if mutation == Some(Mutation::FullIsWritten) {
-                    machine.written(timers_us, &nowhere(&frames));
+                    machine.written(timers_us, None, &nowhere(&frames));
                 } else {
                     machine.write_refused(timers_us);
                 }
@@ -210,7 +212,7 @@ impl World {
                 self.note(id, format_args!("cannot write: {reason}"));
                 let Some(machine) = self.machine(id) else { return Ok(()) };
                 if mutation == Some(Mutation::FailureIsWritten) {
-                    machine.written(timers_us, &nowhere(&frames));
+                    machine.written(timers_us, None, &nowhere(&frames));
                 } else {
                     machine.write_failed(timers_us, &reason);
                 }
@@ -330,10 +332,10 @@ impl World {
     fn begin_reclaim(&mut self, id: NodeId) {
         let Some(node) = self.nodes.get_mut(&id) else { return };
         let Some(machine) = node.machine.as_mut().filter(|_| node.reclaim.is_none()) else { return };
-        let dead = machine.dead_segments(node.current_segment);
+        let dead = machine.dead_segments();
         let Some(checkpoint) = machine.checkpoint() else { return };
         let count = dead.len();
-        node.reclaim = Some(Reclaim { checkpoint, dead, removed: Vec::new(), is_checkpointed: false });
+        node.reclaim = Some(Reclaim { checkpoint: checkpoint.encode(), dead, removed: Vec::new(), is_checkpointed: false });
         self.count("checkpoints");
         self.note(id, format_args!("makes a checkpoint for {count} dead segments"));
         self.reclaim_later(id);
@@ -362,7 +364,7 @@ impl World {
             }
             reclaim.is_checkpointed = true;
             if mutation == Some(Mutation::CheckpointTooOld) {
-                reclaim.dead = machine.dead_segments(node.current_segment);
+                reclaim.dead = machine.dead_segments();
             }
             self.reclaim_later(id);
             return Ok(());

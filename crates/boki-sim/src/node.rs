@@ -88,8 +88,6 @@ pub struct SimNode {
     pub timer_at: Option<u64>,
     /// Aux data as they were set here.
     pub aux: BTreeMap<Seq, Bytes>,
-    /// The segment written last.
-    pub current_segment: u64,
     /// Under way.
     pub reclaim: Option<Reclaim>,
     /// Its disk takes long.
@@ -117,7 +115,6 @@ impl SimNode {
             clock: Clock::new(0, rng.below(2_000_000) as i64 - 1_000_000, rng),
             timer_at: None,
             aux: BTreeMap::new(),
-            current_segment: 0,
             reclaim: None,
             is_slow: false,
             is_full: false,
@@ -133,7 +130,6 @@ impl SimNode {
         self.writing = None;
         self.timer_at = None;
         self.aux.clear();
-        self.current_segment = 0;
         self.reclaim = None;
         self.fails_next = false;
         self.is_stopping = false;

@@ -3,7 +3,7 @@
 
 use boki_disk::mem::MemDisk;
 use boki_disk::vfs::Vfs;
-use boki_disk::{Frame, Journal, JournalConfig, Location, OpenError, WriteError};
+use boki_disk::{Frame, GroupPlace, Journal, JournalConfig, Location, OpenError, WriteError};
 use bytes::Bytes;
 
 /// Id of the data directory.
@@ -23,15 +23,24 @@ pub fn open<V: Vfs>(vfs: &V) -> Result<(Journal<V>, Vec<Read>), OpenError> {
 }
 
 pub fn open_with<V: Vfs>(vfs: &V, config: JournalConfig) -> Result<(Journal<V>, Vec<Read>), OpenError> {
+    open_behind(vfs, config, None)
+}
+
+/// Opens the journal and returns every frame behind the group `known`.
+pub fn open_behind<V: Vfs>(
+    vfs: &V,
+    config: JournalConfig,
+    known: Option<GroupPlace>,
+) -> Result<(Journal<V>, Vec<Read>), OpenError> {
     let mut found = Vec::new();
     let mut places = Vec::new();
-    let journal = Journal::open(vfs.clone(), config, &mut |frame| {
+    let journal = Journal::open(vfs.clone(), config, known, &mut |frame| {
         places.push((frame.location, frame.body.clone()));
         found.push((frame.kind, frame.body));
     })?;
     let reader = journal.reader();
     for (place, body) in places {
-        assert_eq!(reader.read(place.segment, place.offset, body.len() as u32).unwrap(), body, "at {place:?}");
+        assert_eq!(reader.read(place.segment, place.offset, 0, body.len() as u32).unwrap(), body, "at {place:?}");
     }
     Ok((journal, found))
 }

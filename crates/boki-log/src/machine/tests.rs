@@ -31,6 +31,11 @@ impl Alone {
         OpId(self.next_op)
     }
 
+    /// Where the group is that was written last.
+    fn last(&self) -> GroupPlace {
+        GroupPlace { segment: 1, group: self.disk.len() as u64, offset: 0 }
+    }
+
     fn append(&mut self, builder: BatchBuilder) -> OpId {
         let (batch, reserved) = (builder.build().unwrap(), ReservedTags::Refused);
         self.submit(Op::Append(Append { batch, ack: Ack::Ordered, reserved }))
@@ -50,7 +55,7 @@ impl Alone {
             places.push(place);
         }
         if !frames.is_empty() {
-            self.machine.written(self.now_us, &places);
+            self.machine.written(self.now_us, Some(self.last()), &places);
         }
         !frames.is_empty()
     }
@@ -61,7 +66,7 @@ impl Alone {
             next.machine.recover_frame(kind, place, &body).unwrap();
             next.disk.push((kind, place, body));
         }
-        next.machine.start(next.now_us).unwrap();
+        next.machine.start(next.now_us, Some(next.last())).unwrap();
         next
     }
 
@@ -109,7 +114,7 @@ fn what_comes_during_a_write_makes_the_next_group() {
     let (b, c) = (alone.append(record("b")), alone.append(record("c")));
     assert!(!alone.machine.wants_disk(), "the disk is busy");
     assert!(alone.machine.take_writes(1, 1, 1 << 20).is_empty());
-    alone.machine.written(1, &vec![FramePlace { segment: 1, offset: 0 }; first.len()]);
+    alone.machine.written(1, Some(alone.last()), &vec![FramePlace { segment: 1, offset: 0 }; first.len()]);
     alone.outcomes();
     assert!(alone.write());
     assert_eq!(alone.outcomes(), [(b, appended(2)), (c, appended(3))]);
@@ -148,14 +153,37 @@ fn a_restart_from_a_checkpoint_judges_as_before_though_frames_are_gone() {
     alone.append(record("c").condition(Condition::Tail { tag, seq: Seq(2) }));
     alone.write();
     let mut next = Alone::new(2);
-    next.machine.recover_checkpoint(&checkpoint).unwrap();
+    next.machine.recover_checkpoint(&Checkpoint::decode(&checkpoint.encode()).unwrap()).unwrap();
     for (kind, place, body) in alone.disk.split_off(2) {
         next.machine.recover_frame(kind, place, &body).unwrap();
     }
-    next.machine.start(9).unwrap();
+    next.machine.start(9, Some(next.last())).unwrap();
     let found = next.machine.engine().unwrap().index().clone();
     assert_eq!(found.tail(BOOK, None), Seq(4));
     assert_eq!(found.live_records(), 2);
+}
+
+#[test]
+fn a_checkpoint_covers_every_group_whose_records_are_ordered_and_is_not_made_before() {
+    let mut alone = Alone::new(1);
+    assert_eq!(alone.machine.checkpoint(), None, "it has not started");
+    alone.machine.start(0, None).unwrap();
+    assert_eq!(alone.machine.checkpoint().unwrap().covered, None);
+    alone.append(record("a"));
+    alone.write();
+    assert_eq!(alone.machine.checkpoint().unwrap().covered, Some(alone.last()));
+    let last = alone.last();
+    alone.append(record("b"));
+    alone.machine.take_writes(1, 1, 1 << 20);
+    assert_eq!(alone.machine.checkpoint().unwrap().covered, Some(last), "what is being written is not covered");
+    let mut alone = Alone::new(1);
+    alone.append(record("a"));
+    alone.write();
+    alone.disk.pop();
+    let mut alone = alone.restart(2);
+    assert_eq!(alone.machine.checkpoint(), None, "a record on disk has no cut");
+    alone.write();
+    assert_eq!(alone.machine.checkpoint().unwrap().covered, Some(alone.last()));
 }
 
 #[test]

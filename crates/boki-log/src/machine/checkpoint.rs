@@ -1,0 +1,219 @@
+//! Checkpoints: what recovery needs of the journal up to some group, so that it reads only what is behind it, and segments
+//! before it may go. For a process that plays all roles.
+//!
+//! Little-endian: version u32; then sections, each an id (u8), a length (u64) and so many bytes. A section that is not known
+//! here is from a later version, which this one must not go on from.
+//!
+//! | id | section | holds |
+//! |---|---|---|
+//! | 1 | journal | the last group that is covered: segment u64, group u64, offset u32; empty if there is none |
+//! | 2 | order | how far each shard is ordered: engine u16, term u32, local id u64 for each |
+//! | 3 | index | the snapshot of the index |
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::{Damage, Machine};
+use crate::codec::Reader;
+use crate::error::LogError;
+use crate::ids::{LocalId, NodeId, ShardId, Term};
+use crate::index::Index;
+use crate::storage::GroupPlace;
+
+const VERSION: u32 = 2;
+
+const JOURNAL: u8 = 1;
+const ORDER: u8 = 2;
+const INDEX: u8 = 3;
+
+/// Bytes of an entry of the order: engine, term, local id.
+const ORDER_ENTRY_BYTES: usize = 14;
+
+/// See the module's description.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// The last group that is covered.
+    pub covered: Option<GroupPlace>,
+    ordered: Vec<(ShardId, LocalId)>,
+    /// A snapshot.
+    index: Bytes,
+}
+
+impl Machine {
+    /// Takes back what a checkpoint holds, before any frame.
+    ///
+    /// # Errors
+    /// [`Damage::Unreadable`].
+    pub fn recover_checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<(), Damage> {
+        let Checkpoint { covered, ordered, index } = checkpoint;
+        let index = Index::restore(index).map_err(|source| Damage::Unreadable { what: "checkpoint", source })?;
+        self.covered = *covered;
+        if let Some(sequencer) = &mut self.sequencer {
+            sequencer.restore(index.next_cut(), index.position().0, index.time_us(), ordered);
+        }
+        if let Some(storage) = &mut self.storage {
+            storage.restore(ordered);
+        }
+        if let Some(engine) = &mut self.engine {
+            engine.restore(index);
+        }
+        Ok(())
+    }
+
+    /// What is known now, for a checkpoint. `None` while records on disk are not ordered yet, which the next group ends, and
+    /// in a process that does not play all roles.
+    #[must_use]
+    pub fn checkpoint(&mut self) -> Option<Checkpoint> {
+        if !self.covers_all {
+            return None;
+        }
+        let ordered = self.ordered_by_index();
+        let engine = self.engine.as_mut()?;
+        engine.forget_gone();
+        Some(Checkpoint { covered: self.covered, ordered, index: engine.index().snapshot() })
+    }
+
+    /// Everything up to the group `last` is on disk. A checkpoint may cover it if everything in it is ordered too.
+    pub(super) fn cover(&mut self, last: Option<GroupPlace>) {
+        let (Some(sequencer), Some(storage), Some(engine)) = (&self.sequencer, &self.storage, &self.engine) else {
+            return;
+        };
+        // Looking at every shard is for the start: later, each group ends with the cut that orders all of it.
+        if self.covers_all {
+            self.covers_all = sequencer.cuts_from(engine.index().next_cut()).next().is_none();
+        } else {
+            self.covers_all = storage.is_ordered(&self.ordered_by_index());
+        }
+        if self.covers_all {
+            self.covered = last;
+        }
+    }
+
+    /// How far each shard is ordered by the cuts that the index has applied.
+    fn ordered_by_index(&self) -> Vec<(ShardId, LocalId)> {
+        let (Some(sequencer), Some(engine)) = (&self.sequencer, &self.engine) else { return Vec::new() };
+        let unapplied = sequencer.cuts_from(engine.index().next_cut());
+        let mut ordered: Vec<_> = sequencer.ordered().collect();
+        for delta in unapplied.flat_map(|cut| &cut.deltas) {
+            for (shard, upto) in &mut ordered {
+                if *shard == delta.shard {
+                    *upto = (*upto).min(delta.from);
+                }
+            }
+        }
+        ordered
+    }
+}
+
+impl Checkpoint {
+    /// The checkpoint as bytes. The file that holds it has the checksum.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        let mut out = BytesMut::new();
+        out.put_u32_le(VERSION);
+        put_section(&mut out, JOURNAL, |out| {
+            if let Some(GroupPlace { segment, group, offset }) = self.covered {
+                out.put_u64_le(segment);
+                out.put_u64_le(group);
+                out.put_u32_le(offset);
+            }
+        });
+        put_section(&mut out, ORDER, |out| {
+            for (shard, upto) in &self.ordered {
+                out.put_u16_le(shard.engine.0);
+                out.put_u32_le(shard.term.0);
+                out.put_u64_le(upto.0);
+            }
+        });
+        put_section(&mut out, INDEX, |out| out.put_slice(&self.index));
+        out.freeze()
+    }
+
+    /// Takes a checkpoint's bytes apart.
+    ///
+    /// # Errors
+    /// [`Damage::Unreadable`].
+    pub fn decode(bytes: &Bytes) -> Result<Checkpoint, Damage> {
+        decode(bytes).map_err(|source| Damage::Unreadable { what: "checkpoint", source })
+    }
+}
+
+fn decode(bytes: &Bytes) -> Result<Checkpoint, LogError> {
+    let mut reader = Reader::new(bytes);
+    if reader.u32()? != VERSION {
+        return Err(LogError::Malformed { reason: "a checkpoint of another version" });
+    }
+    let mut checkpoint = Checkpoint::default();
+    let mut next = JOURNAL;
+    while reader.remaining() > 0 {
+        let id = reader.u8()?;
+        let len = usize::try_from(reader.u64()?).unwrap_or(usize::MAX);
+        let section = reader.bytes(len)?;
+        if id != next {
+            return Err(LogError::Malformed { reason: "a section is missing, or is not known" });
+        }
+        next += 1;
+        let mut section = Reader::new(&section);
+        match id {
+            JOURNAL if section.remaining() == 0 => {}
+            JOURNAL => {
+                let place = GroupPlace { segment: section.u64()?, group: section.u64()?, offset: section.u32()? };
+                checkpoint.covered = Some(place);
+            }
+            ORDER => {
+                while section.remaining() >= ORDER_ENTRY_BYTES {
+                    let shard = ShardId { engine: NodeId(section.u16()?), term: Term(section.u32()?) };
+                    checkpoint.ordered.push((shard, LocalId(section.u64()?)));
+                }
+            }
+            _ => checkpoint.index = section.rest(),
+        }
+        section.finish()?;
+    }
+    if next <= INDEX {
+        return Err(LogError::Malformed { reason: "a section is missing" });
+    }
+    Ok(checkpoint)
+}
+
+/// Appends a section: its id, its length, and what `put` appends.
+fn put_section(out: &mut BytesMut, id: u8, put: impl FnOnce(&mut BytesMut)) {
+    out.put_u8(id);
+    let len_at = out.len();
+    out.put_u64_le(0);
+    let start = out.len();
+    put(out);
+    let len = (out.len() - start) as u64;
+    if let Some(field) = out.get_mut(len_at..start) {
+        field.copy_from_slice(&len.to_le_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    
+    fn checkpoint() -> Checkpoint {
+        let shard = |term| ShardId { engine: NodeId(1), term: Term(term) };
+        let covered = Some(GroupPlace { segment: 3, group: 9, offset: 8192 });
+        Checkpoint { covered, ordered: vec![(shard(1), LocalId(5)), (shard(2), LocalId(7))], index: Index::new().snapshot() }
+    }
+
+    #[test]
+    fn a_checkpoint_survives_its_encoding_and_no_prefix_of_it_does() {
+        let checkpoint = checkpoint();
+        let bytes = checkpoint.encode();
+        assert_eq!(Checkpoint::decode(&bytes), Ok(checkpoint));
+        for len in 0..bytes.len() {
+            assert!(Checkpoint::decode(&bytes.slice(..len)).is_err(), "{len} bytes");
+        }
+        let empty = Checkpoint::default();
+        assert_eq!(Checkpoint::decode(&empty.encode()), Ok(empty));
+    }
+
+    #[test]
+    fn a_checkpoint_with_a_section_of_a_later_version_is_refused() {
+        let mut bytes = BytesMut::from(&checkpoint().encode()[..]);
+        put_section(&mut bytes, 200, |out| out.put_u8(1));
+        assert!(Checkpoint::decode(&bytes.freeze()).is_err());
+    }
+}
