@@ -133,11 +133,7 @@ pub(crate) fn recover<V: Vfs>(
 }
 
 /// That the segment of the group `known` is there, and can hold it.
-fn check_known(
-    known: GroupPlace,
-    headers: &BTreeMap<u64, SegmentHeader>,
-    removed: &Removed,
-) -> Result<(), OpenError> {
+fn check_known(known: GroupPlace, headers: &BTreeMap<u64, SegmentHeader>, removed: &Removed) -> Result<(), OpenError> {
     let damaged = |what| Err(damaged(known.segment, u64::from(known.offset), what, 0));
     let Some(header) = headers.get(&known.segment) else { return damaged(Damage::MissingSegment) };
     if header.first_group > known.group {

@@ -506,7 +506,13 @@ impl Storage {
             for (offset, len) in batch.record_spans() {
                 let body = batch.bytes().get(offset as usize..(offset + len) as usize).unwrap_or_default();
                 let checksum = crc32c(body);
-                last.places.push_back(Place { segment: place.segment, frame: place.offset, at: at + offset, len, checksum });
+                last.places.push_back(Place {
+                    segment: place.segment,
+                    frame: place.offset,
+                    at: at + offset,
+                    len,
+                    checksum,
+                });
                 count += 1;
             }
             at += batch.bytes().len() as u32;

@@ -80,7 +80,8 @@ impl Keeper {
         let mut state = self.shared.state.lock();
         loop {
             if state.keeping.is_stopping {
-                let is_worth_it = state.keeping.uncovered_bytes > 0 && !matches!(state.writable, Writable::Failed { .. });
+                let is_worth_it =
+                    state.keeping.uncovered_bytes > 0 && !matches!(state.writable, Writable::Failed { .. });
                 if is_worth_it {
                     drop(self.checkpoint(state));
                 }

@@ -463,7 +463,11 @@ impl Shared {
                 Placed::Here(body) => body,
                 Placed::At(place) => match self.reader.read(place.segment, place.frame, place.at, place.len) {
                     Ok(bytes) if crc32c(&bytes) != place.checksum => {
-                        return Err(failed(format!("segment {} is damaged at {}", place.segment, place.frame + place.at)));
+                        return Err(failed(format!(
+                            "segment {} is damaged at {}",
+                            place.segment,
+                            place.frame + place.at
+                        )));
                     }
                     Ok(bytes) => RecordBody::decode(bytes).map_err(|error| failed(error.to_string()))?,
                     // Trimmed, and its segment given back, since the index was asked.

@@ -335,7 +335,8 @@ impl World {
         let dead = machine.dead_segments();
         let Some(checkpoint) = machine.checkpoint() else { return };
         let count = dead.len();
-        node.reclaim = Some(Reclaim { checkpoint: checkpoint.encode(), dead, removed: Vec::new(), is_checkpointed: false });
+        node.reclaim =
+            Some(Reclaim { checkpoint: checkpoint.encode(), dead, removed: Vec::new(), is_checkpointed: false });
         self.count("checkpoints");
         self.note(id, format_args!("makes a checkpoint for {count} dead segments"));
         self.reclaim_later(id);

@@ -191,11 +191,15 @@ fn put_section(out: &mut BytesMut, id: u8, put: impl FnOnce(&mut BytesMut)) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    
+
     fn checkpoint() -> Checkpoint {
         let shard = |term| ShardId { engine: NodeId(1), term: Term(term) };
         let covered = Some(GroupPlace { segment: 3, group: 9, offset: 8192 });
-        Checkpoint { covered, ordered: vec![(shard(1), LocalId(5)), (shard(2), LocalId(7))], index: Index::new().snapshot() }
+        Checkpoint {
+            covered,
+            ordered: vec![(shard(1), LocalId(5)), (shard(2), LocalId(7))],
+            index: Index::new().snapshot(),
+        }
     }
 
     #[test]
