@@ -204,6 +204,58 @@ pub enum BlobError {
     },
 }
 
+/// Why a table could not be written or read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TableError {
+    /// There is no room for it. Nothing is left of it.
+    #[error("the disk is full: {name} cannot be written")]
+    Full {
+        /// The file, relative to the data directory.
+        name: String,
+    },
+    /// A key is not greater than the one before. Nothing was added.
+    #[error("{name}: keys must be added in order")]
+    Unordered {
+        /// The file, relative to the data directory.
+        name: String,
+    },
+    /// A key or value is longer than it may be. Nothing was added.
+    #[error("{name}: an entry of {bytes} bytes is too large")]
+    TooLarge {
+        /// The file, relative to the data directory.
+        name: String,
+        /// Length of the key or value.
+        bytes: usize,
+    },
+    /// There is no such file.
+    #[error("{name} is missing")]
+    Missing {
+        /// The file, relative to the data directory.
+        name: String,
+    },
+    /// The file is not what was written.
+    #[error("{name}, offset {offset}: {what}")]
+    Damaged {
+        /// The file, relative to the data directory.
+        name: String,
+        /// Where in it, in bytes: the start of what was read and does not match.
+        offset: u64,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// The file system refused.
+    #[error("cannot {what} {name}: {source}")]
+    Io {
+        /// What was attempted.
+        what: &'static str,
+        /// The file, relative to the data directory.
+        name: String,
+        /// The system's word for it.
+        source: io::Error,
+    },
+}
+
 /// Why a data directory did not open.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

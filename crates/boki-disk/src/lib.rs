@@ -10,6 +10,7 @@
 //! <data>/meta                        blob: directory id, node, term
 //! <data>/<name>                      blobs of the caller's
 //! <data>/blob/<name>                 blobs of the caller's that are too large for memory
+//! <data>/table/0000000000000001.tbl  sorted tables of the caller's
 //! <data>/seg/0000000000000001.log    segments of the journal
 //! <data>/seg/0000000000000002.new    the next segment, being filled with zeros; never needed
 //! <data>/seg/removed                 blob: which segments were removed on purpose
@@ -36,14 +37,19 @@ mod removed;
 mod scan;
 mod segment;
 mod store;
+mod table;
 pub mod vfs;
 mod zeros;
 
 pub use blob::{read_blob, write_blob};
 pub use dir::{DataDir, Meta};
-pub use error::{BlobError, Damage, DirError, OpenError, ReadError, RemoveError, WriteError};
+pub use error::{BlobError, Damage, DirError, OpenError, ReadError, RemoveError, TableError, WriteError};
 pub use frame::{BLOCK_BYTES, FRAME_HEADER_BYTES};
 pub use journal::{Frame, GroupPlace, Journal, JournalConfig, Location, SegmentInfo};
 pub use reader::JournalReader;
 pub use recovery::{FrameRef, TornTail};
 pub use store::{BlobName, BlobReader, BlobStore, BlobWriter, InvalidBlobName, PIECE_BYTES};
+pub use table::{
+    BlockCache, BlockCodec, BlockPlace, MAX_KEY_BYTES, MAX_VALUE_BYTES, Merge, PlainBlocks, Scan, Table, TableConfig,
+    TableInfo, TableStore, TableWriter,
+};
