@@ -178,9 +178,8 @@ fn the_filter_knows_most_keys_that_are_absent() {
 
 #[test]
 fn blocks_are_read_once_while_the_cache_holds_them() {
-    let disk = MemDisk::new();
     let cache = BlockCache::new(1 << 20);
-    let store = TableStore::open(disk.clone(), TableConfig::new(DIRECTORY, cache.clone())).unwrap();
+    let store = TableStore::open(MemDisk::new(), TableConfig::new(DIRECTORY, cache.clone())).unwrap();
     let model = postings(5_000);
     let table = write(&store, 1, &model);
     for _ in 0..3 {
