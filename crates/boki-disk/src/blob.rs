@@ -7,7 +7,7 @@
 //! | 0 | 8 | magic `"BOKIBLOB"` |
 //! | 8 | 4 | CRC-32C over everything behind this field |
 //! | 12 | 2 | version, 1 |
-//! | 14 | 2 | 0 |
+//! | 14 | 2 | 1 if the body begins with the id of the data directory (16 bytes), else 0 |
 //! | 16 | 8 | length of the body |
 //! | 24 | – | body |
 
@@ -21,8 +21,10 @@ use crate::vfs::{Vfs, VfsFile};
 
 const MAGIC: [u8; 8] = *b"BOKIBLOB";
 const VERSION: u16 = 1;
+const OWNED: u16 = 1;
 const CRC_AT: usize = 8;
 const COVERED_AT: usize = 12;
+const OWNED_AT: usize = 14;
 const LEN_AT: usize = 16;
 const HEADER_BYTES: usize = 24;
 
@@ -33,12 +35,21 @@ const _: () = assert!(LEN_AT + size_of::<u64>() == HEADER_BYTES);
 /// # Errors
 /// [`BlobError::Io`]; the old blob is still there, or already the new one.
 pub fn write_blob<V: Vfs>(vfs: &V, name: &str, body: &[u8]) -> Result<(), BlobError> {
+    write(vfs, name, 0, body)
+}
+
+/// The same, for nobody but the data directory with that id.
+pub(crate) fn write_owned<V: Vfs>(vfs: &V, name: &str, directory: u128, body: &[u8]) -> Result<(), BlobError> {
+    write(vfs, name, OWNED, &[&directory.to_le_bytes(), body].concat())
+}
+
+fn write<V: Vfs>(vfs: &V, name: &str, owned: u16, body: &[u8]) -> Result<(), BlobError> {
     let failed = |what| move |source| BlobError::Io { what, name: name.to_owned(), source };
     let mut bytes = Vec::with_capacity(HEADER_BYTES + body.len());
     bytes.extend_from_slice(&MAGIC);
     bytes.extend_from_slice(&[0; 4]);
     bytes.extend_from_slice(&VERSION.to_le_bytes());
-    bytes.extend_from_slice(&[0; 2]);
+    bytes.extend_from_slice(&owned.to_le_bytes());
     bytes.extend_from_slice(&(body.len() as u64).to_le_bytes());
     bytes.extend_from_slice(body);
     let checksum = crc32c(&bytes[COVERED_AT..]);
@@ -70,7 +81,30 @@ pub(crate) fn replace<V: Vfs>(vfs: &V, name: &str, bytes: &[u8]) -> io::Result<(
 pub fn read_blob<V: Vfs>(vfs: &V, name: &str) -> Result<Option<Bytes>, BlobError> {
     let failed = |source| BlobError::Io { what: "read", name: name.to_owned(), source };
     let Some(bytes) = read_file(vfs, name).map_err(failed)? else { return Ok(None) };
-    decode(bytes).map(Some).map_err(|what| BlobError::Damaged { name: name.to_owned(), what })
+    let damaged = |what| BlobError::Damaged { name: name.to_owned(), what };
+    match decode(bytes).map_err(damaged)? {
+        (body, false) => Ok(Some(body)),
+        (_, true) => Err(damaged("it belongs to a data directory")),
+    }
+}
+
+/// The blob `name` of the data directory with that id; `None` if there is none. One that says nothing of a directory is of an
+/// earlier version.
+pub(crate) fn read_owned<V: Vfs>(vfs: &V, name: &str, directory: u128) -> Result<Option<Bytes>, BlobError> {
+    let failed = |source| BlobError::Io { what: "read", name: name.to_owned(), source };
+    let Some(bytes) = read_file(vfs, name).map_err(failed)? else { return Ok(None) };
+    let damaged = |what| BlobError::Damaged { name: name.to_owned(), what };
+    let (mut body, is_owned) = decode(bytes).map_err(damaged)?;
+    if is_owned {
+        if body.len() < size_of::<u128>() {
+            return Err(damaged("it has another length than it should"));
+        }
+        let found = body.get_u128_le();
+        if found != directory {
+            return Err(BlobError::OtherDirectory { name: name.to_owned(), found });
+        }
+    }
+    Ok(Some(body))
 }
 
 /// A file as a whole; `None` if there is none.
@@ -85,7 +119,8 @@ pub(crate) fn read_file<V: Vfs>(vfs: &V, name: &str) -> io::Result<Option<Vec<u8
     Ok(Some(bytes))
 }
 
-fn decode(bytes: Vec<u8>) -> Result<Bytes, &'static str> {
+/// The body, and whether it begins with the id of a directory.
+fn decode(bytes: Vec<u8>) -> Result<(Bytes, bool), &'static str> {
     let mut bytes = Bytes::from(bytes);
     if bytes.len() < HEADER_BYTES {
         return Err("it is too short");
@@ -100,11 +135,16 @@ fn decode(bytes: Vec<u8>) -> Result<Bytes, &'static str> {
     if (&bytes[COVERED_AT..]).get_u16_le() != VERSION {
         return Err("it is of another version");
     }
+    let is_owned = match (&bytes[OWNED_AT..]).get_u16_le() {
+        0 => false,
+        OWNED => true,
+        _ => return Err("it is of another version"),
+    };
     if (&bytes[LEN_AT..]).get_u64_le() != (bytes.len() - HEADER_BYTES) as u64 {
         return Err("it has another length than it should");
     }
     bytes.advance(HEADER_BYTES);
-    Ok(bytes)
+    Ok((bytes, is_owned))
 }
 
 #[cfg(test)]
@@ -122,6 +162,17 @@ mod tests {
         write_blob(&disk, "a", b"two").unwrap();
         assert_eq!(read_blob(&disk, "a").unwrap().unwrap(), "two");
         assert_eq!(read_blob(&disk, "b").unwrap().unwrap(), "");
+    }
+
+    #[test]
+    fn a_blob_of_another_directory_is_refused_and_one_of_none_is_read() {
+        let disk = MemDisk::new();
+        write_owned(&disk, "a", 7, b"mine").unwrap();
+        assert_eq!(read_owned(&disk, "a", 7).unwrap().unwrap(), "mine");
+        assert!(matches!(read_owned(&disk, "a", 8), Err(BlobError::OtherDirectory { found: 7, .. })));
+        assert!(matches!(read_blob(&disk, "a"), Err(BlobError::Damaged { .. })));
+        write_blob(&disk, "a", b"nobody's").unwrap();
+        assert_eq!(read_owned(&disk, "a", 8).unwrap().unwrap(), "nobody's");
     }
 
     #[test]

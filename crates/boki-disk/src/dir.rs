@@ -8,6 +8,8 @@ use bytes::{Buf, Bytes};
 
 use crate::blob;
 use crate::error::{BlobError, DirError};
+use crate::reach::{self, Reach};
+use crate::segment;
 use crate::vfs::{RealVfs, Vfs};
 
 const FORMAT: &str = "FORMAT";
@@ -16,6 +18,8 @@ const LOCK: &str = "LOCK";
 const META: &str = "meta";
 /// Id of the directory (16 bytes), number of the node (2), term (4).
 const META_BYTES: usize = 22;
+/// Behind these there is a byte 1 if `seg/reach` must be there; no byte if it need not.
+const HAS_REACH: u8 = 1;
 
 /// The number of a node that nobody has given one.
 const FIRST_NODE: u16 = 1;
@@ -27,7 +31,7 @@ pub struct Meta {
     pub id: u128,
     /// Number of the node it belongs to.
     pub node: u16,
-    /// How often it has been opened, this time included.
+    /// How often it has been begun, this time included.
     pub term: u32,
 }
 
@@ -36,12 +40,14 @@ pub struct Meta {
 pub struct DataDir {
     vfs: RealVfs,
     meta: Meta,
+    has_reach: bool,
     /// Holds the lock, which ends with the process at the latest.
     _lock: fs::File,
 }
 
 impl DataDir {
-    /// Opens the data directory, makes it if it is missing or empty, and counts up its term, durably.
+    /// Opens the data directory, or makes it if it is missing or empty. Nothing is changed in one that exists before
+    /// [`DataDir::begin`], so that looking at a damaged one leaves it as it is.
     ///
     /// # Errors
     /// [`DirError`].
@@ -58,18 +64,41 @@ impl DataDir {
             term.checked_add(1).ok_or_else(exhausted)
         };
         let blob_error = |source| DirError::Blob { path: path.to_owned(), source };
+        let missing = |name| DirError::Missing { path: path.to_owned(), name };
+        let mut must_have_reach = false;
         let meta = match read_meta(&vfs).map_err(blob_error)? {
-            Some(meta) => Meta { term: term(meta.term).map_err(blob_error)?, ..meta },
-            None if is_ours => {
-                return Err(blob_error(BlobError::Damaged { name: META.to_owned(), what: "it is missing" }));
+            Some((meta, has_reach)) => {
+                // A term is counted when the journal is there.
+                if meta.term > 0 && !path.join(segment::DIR).is_dir() {
+                    return Err(missing(segment::DIR));
+                }
+                must_have_reach = has_reach;
+                Meta { term: term(meta.term).map_err(blob_error)?, ..meta }
             }
+            None if is_ours => return Err(missing(META)),
             None => Meta { id: random_id().map_err(io_error("make an id for", path))?, node: FIRST_NODE, term: 1 },
         };
-        write_meta(&vfs, &meta).map_err(blob_error)?;
+        // The term of the last start that began is in the journal: a term must never be used again.
+        let reach = Reach::load(&vfs, meta.id).map_err(blob_error)?;
+        if let Some(reached) = reach.map(|reach| reach.term).filter(|reached| *reached >= meta.term) {
+            return Err(DirError::OldMeta { path: path.to_owned(), found: meta.term - 1, reached });
+        }
+        if must_have_reach && reach.is_none() {
+            return Err(missing(reach::NAME));
+        }
         if !is_ours {
+            write_meta(&vfs, &Meta { term: 0, ..meta }, false).map_err(blob_error)?;
             blob::replace(&vfs, FORMAT, KNOWN_FORMAT.as_bytes()).map_err(io_error("write", &path.join(FORMAT)))?;
         }
-        Ok(DataDir { vfs, meta, _lock: lock })
+        Ok(DataDir { vfs, meta, has_reach: reach.is_some(), _lock: lock })
+    }
+
+    /// Counts up the term, durably: before anything is written in its name.
+    ///
+    /// # Errors
+    /// [`BlobError::Io`].
+    pub fn begin(&self) -> Result<(), BlobError> {
+        write_meta(&self.vfs, &self.meta, self.has_reach)
     }
 
     /// What the directory knows of itself.
@@ -89,7 +118,7 @@ impl DataDir {
     /// # Errors
     /// [`BlobError`].
     pub fn read_blob(&self, name: &str) -> Result<Option<Bytes>, BlobError> {
-        blob::read_blob(&self.vfs, name)
+        blob::read_owned(&self.vfs, name, self.meta.id)
     }
 
     /// Replaces the blob `name`, durably.
@@ -97,7 +126,7 @@ impl DataDir {
     /// # Errors
     /// [`BlobError::Io`].
     pub fn write_blob(&self, name: &str, body: &[u8]) -> Result<(), BlobError> {
-        blob::write_blob(&self.vfs, name, body)
+        blob::write_owned(&self.vfs, name, self.meta.id, body)
     }
 }
 
@@ -129,6 +158,10 @@ fn check_format(vfs: &RealVfs, path: &Path) -> Result<bool, DirError> {
         let found = String::from_utf8_lossy(&found[..found.len().min(64)]).into_owned();
         return Err(DirError::Format { path: path.to_owned(), found, known: KNOWN_FORMAT });
     }
+    // Nobody else has both of these.
+    if path.join(META).is_file() && path.join(segment::DIR).is_dir() {
+        return Err(DirError::Missing { path: path.to_owned(), name: FORMAT });
+    }
     for entry in fs::read_dir(path).map_err(io_error("list", path))? {
         let name = entry.map_err(io_error("list", path))?.file_name().to_string_lossy().into_owned();
         // What a first start leaves that did not end, and what file systems and their viewers put there by themselves.
@@ -151,19 +184,24 @@ fn lock(path: &Path) -> Result<fs::File, DirError> {
     }
 }
 
-fn read_meta(vfs: &RealVfs) -> Result<Option<Meta>, BlobError> {
+/// What the directory knows of itself, and whether `seg/reach` must be there.
+fn read_meta(vfs: &RealVfs) -> Result<Option<(Meta, bool)>, BlobError> {
     let Some(mut body) = blob::read_blob(vfs, META)? else { return Ok(None) };
-    if body.len() != META_BYTES {
+    let has_reach = body.get(META_BYTES) == Some(&HAS_REACH);
+    if body.len() != META_BYTES + usize::from(has_reach) {
         return Err(BlobError::Damaged { name: META.to_owned(), what: "it has another length than it should" });
     }
-    Ok(Some(Meta { id: body.get_u128_le(), node: body.get_u16_le(), term: body.get_u32_le() }))
+    Ok(Some((Meta { id: body.get_u128_le(), node: body.get_u16_le(), term: body.get_u32_le() }, has_reach)))
 }
 
-fn write_meta<V: Vfs>(vfs: &V, meta: &Meta) -> Result<(), BlobError> {
-    let mut body = Vec::with_capacity(META_BYTES);
+fn write_meta<V: Vfs>(vfs: &V, meta: &Meta, has_reach: bool) -> Result<(), BlobError> {
+    let mut body = Vec::with_capacity(META_BYTES + 1);
     body.extend_from_slice(&meta.id.to_le_bytes());
     body.extend_from_slice(&meta.node.to_le_bytes());
     body.extend_from_slice(&meta.term.to_le_bytes());
+    if has_reach {
+        body.push(HAS_REACH);
+    }
     blob::write_blob(vfs, META, &body)
 }
 

@@ -22,7 +22,7 @@ pub enum OpenError {
         /// How many whole groups lie behind it in the same file.
         groups_after: u64,
     },
-    /// The record of removed segments is unreadable.
+    /// A record of the journal as a whole is unreadable: which segments were removed, or how far it reaches.
     #[error(transparent)]
     Removed(#[from] BlobError),
     /// The file system refused.
@@ -86,6 +86,14 @@ pub enum Damage {
         expected: u64,
         /// The group that is.
         found: u64,
+    },
+    /// The journal ends with whole groups, and before a group that was acknowledged.
+    #[error("the journal ends before group {expected}, but had reached group {reached}: the file is older than it was")]
+    EndsEarly {
+        /// The group that should be here.
+        expected: u64,
+        /// The last group that is known to have been there.
+        reached: u64,
     },
     /// A whole frame of another version.
     #[error("a frame is of version {found}, this program reads version {known}")]
@@ -192,6 +200,14 @@ pub enum BlobError {
         /// What is wrong.
         what: &'static str,
     },
+    /// The file belongs to another data directory.
+    #[error("{name} belongs to another data directory ({found:032x})")]
+    OtherDirectory {
+        /// The file, relative to the data directory.
+        name: String,
+        /// That directory's id.
+        found: u128,
+    },
     /// The file system refused.
     #[error("cannot {what} {name}: {source}")]
     Io {
@@ -256,7 +272,7 @@ pub enum TableError {
     },
 }
 
-/// Why a data directory did not open.
+/// Why a data directory did not open. Nothing was changed in it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DirError {
@@ -283,6 +299,24 @@ pub enum DirError {
         found: String,
         /// The one format that is known.
         known: &'static str,
+    },
+    /// One of its own files, or the directory of segments, is not there.
+    #[error("{}: {name} is missing", path.display())]
+    Missing {
+        /// The directory.
+        path: PathBuf,
+        /// The file, relative to the directory.
+        name: &'static str,
+    },
+    /// The file `meta` is older than the journal.
+    #[error("{}: meta is of start {found}, and the journal of start {reached}: it is an old copy", path.display())]
+    OldMeta {
+        /// The directory.
+        path: PathBuf,
+        /// The term in it.
+        found: u32,
+        /// The term in the journal.
+        reached: u32,
     },
     /// One of its own files is unreadable.
     #[error("{}: {source}", path.display())]

@@ -11,8 +11,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::error::{OpenError, RemoveError, WriteError};
+use crate::error::{BlobError, OpenError, RemoveError, WriteError};
 use crate::frame::{BLOCK_BYTES, Checksum, FRAME_HEADER_BYTES, FrameHeader, VERSION, to_blocks};
+use crate::reach::Reach;
 use crate::reader::{JournalReader, SegmentFiles};
 use crate::recovery::{FrameRef, TornTail, io_error, recover};
 use crate::removed::Removed;
@@ -31,6 +32,8 @@ const KEPT_BUFFER_BYTES: usize = 4 << 20;
 pub struct JournalConfig {
     /// Id of the data directory: what belongs to another is not read.
     pub directory: u128,
+    /// How often the directory has been begun, this time included.
+    pub term: u32,
     /// Length of a segment file, in bytes; longer if a single group needs it.
     pub segment_bytes: u64,
     /// Length of the first segment file of a new journal, in bytes, at most `segment_bytes`: filling a file with zeros takes
@@ -45,7 +48,7 @@ impl JournalConfig {
     /// The defaults, for the data directory with that id.
     #[must_use]
     pub fn new(directory: u128) -> JournalConfig {
-        JournalConfig { directory, segment_bytes: 64 << 20, first_segment_bytes: 4 << 20, sync: true }
+        JournalConfig { directory, term: 0, segment_bytes: 64 << 20, first_segment_bytes: 4 << 20, sync: true }
     }
 }
 
@@ -228,6 +231,34 @@ impl<V: Vfs> Journal<V> {
         Ok(())
     }
 
+    /// Records how far the journal reaches: from now on an end before here is damage, and not a write that was interrupted.
+    /// When the caller begins to write, and when it has ended.
+    ///
+    /// # Errors
+    /// [`WriteError`].
+    pub fn mark(&mut self) -> Result<(), WriteError> {
+        self.check()?;
+        // What was not synced must not be claimed.
+        if !self.config.sync
+            && let Err(error) = self.file.sync_data()
+        {
+            return Err(self.fail(&error));
+        }
+        let reach = Reach {
+            directory: self.config.directory,
+            term: self.config.term,
+            segment: self.current.number,
+            next_group: self.next_group,
+        };
+        match reach.store(&self.vfs) {
+            Ok(()) => Ok(()),
+            // The one there is claims less, and holds.
+            Err(BlobError::Io { source, .. }) if is_full(&source) => Ok(()),
+            Err(BlobError::Io { source, .. }) => Err(self.fail(&source)),
+            Err(other) => Err(self.fail(&io::Error::other(other))),
+        }
+    }
+
     /// Starts the next segment, if there is something in this one.
     ///
     /// # Errors
@@ -334,7 +365,7 @@ impl<V: Vfs> Journal<V> {
         self.zeros = Zeros::up_to(FIRST_GROUP_AT);
         self.file = Arc::new(file);
         self.files.add(number, Arc::clone(&self.file));
-        Ok(())
+        self.mark()
     }
 
     /// After a group: takes the space of the next segment, and fills this one a little further.

@@ -14,6 +14,7 @@
 //! <data>/seg/0000000000000001.log    segments of the journal
 //! <data>/seg/0000000000000002.new    the next segment, being filled with zeros; never needed
 //! <data>/seg/removed                 blob: which segments were removed on purpose
+//! <data>/seg/reach                   blob: how far the journal reaches at the least
 //! ```
 //!
 //! What holds:
@@ -31,6 +32,7 @@ mod error;
 mod frame;
 mod journal;
 pub mod mem;
+mod reach;
 mod reader;
 mod recovery;
 mod removed;
@@ -46,6 +48,7 @@ pub use dir::{DataDir, Meta};
 pub use error::{BlobError, Damage, DirError, OpenError, ReadError, RemoveError, TableError, WriteError};
 pub use frame::{BLOCK_BYTES, FRAME_HEADER_BYTES};
 pub use journal::{Frame, GroupPlace, Journal, JournalConfig, Location, SegmentInfo};
+pub use reach::Reach;
 pub use reader::JournalReader;
 pub use recovery::{FrameRef, TornTail};
 pub use store::{BlobName, BlobReader, BlobStore, BlobWriter, InvalidBlobName, PIECE_BYTES};

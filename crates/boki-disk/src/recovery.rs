@@ -2,8 +2,9 @@
 //!
 //! Groups are numbered without a gap, and a segment's header says which is its first. So it is known of every segment but
 //! the last which groups it must hold, removed segments or not, and anything else is damage. Of the last it is not known
-//! where it ends: a group that is not whole is the one that was being written when the power went, provided that nothing
-//! written after it is there. It is dropped as a whole, and zeroed on disk so that no piece of it ever comes back.
+//! where it ends, only how far it reaches at the least (`reach`): behind that, a group that is not whole is the one that was
+//! being written when the power went, provided that nothing written after it is there. It is dropped as a whole, and zeroed
+//! on disk so that no piece of it ever comes back.
 //!
 //! Nothing is changed on disk before everything was read and found good.
 
@@ -15,6 +16,7 @@ use bytes::Bytes;
 use crate::error::{Damage, OpenError};
 use crate::frame::{BLOCK_BYTES, Checksum, to_blocks};
 use crate::journal::{GroupPlace, JournalConfig, Location, SegmentInfo};
+use crate::reach::Reach;
 use crate::removed::Removed;
 use crate::scan::SegmentScan;
 use crate::segment::{self, DIR, FileKind, SegmentHeader};
@@ -70,7 +72,11 @@ pub(crate) fn recover<V: Vfs>(
     let record = Removed::load(vfs, config.directory)?;
     let is_recorded = record.is_some();
     let removed = record.unwrap_or_else(|| Removed::none(config.directory));
-    let headers = read_headers(vfs, config, &files, &removed, is_recorded)?;
+    let reach = Reach::load(vfs, config.directory)?;
+    // A directory that has been begun before has had a segment.
+    let is_new = !is_recorded && reach.is_none() && files.segments.is_empty() && config.term <= 1;
+    let least_segment = reach.map_or(1, |reach| reach.segment);
+    let headers = if is_new { BTreeMap::new() } else { read_headers(vfs, config, &files, &removed, least_segment)? };
     if let Some(known) = known {
         check_known(known, &headers, &removed)?;
     }
@@ -109,7 +115,8 @@ pub(crate) fn recover<V: Vfs>(
             }
             None => header.first_group,
         };
-        next_group = read_groups(&mut scan, *number, start, end, &mut last_group, visit)?;
+        let least = reach.map_or(0, |reach| reach.next_group);
+        next_group = read_groups(&mut scan, *number, start, end, least, &mut last_group, visit)?;
         if is_last {
             let rest = scan.rest(next_group).map_err(io_error("read", &name))?;
             torn = rest.dirty_to.map(|to| TornTail {
@@ -183,14 +190,11 @@ fn read_headers<V: Vfs>(
     config: &JournalConfig,
     files: &Files,
     removed: &Removed,
-    is_recorded: bool,
+    least_segment: u64,
 ) -> Result<BTreeMap<u64, SegmentHeader>, OpenError> {
     let mut headers: BTreeMap<u64, SegmentHeader> = BTreeMap::new();
     // The segment being written is never removed: if anything was written, there is one behind all removed ones.
-    let end = files.segments.last().copied().max(Some(removed.last() + 1)).unwrap_or(1);
-    if !is_recorded && files.segments.is_empty() {
-        return Ok(headers);
-    }
+    let end = files.segments.last().copied().unwrap_or(1).max(removed.last() + 1).max(least_segment);
     let mut least = 1;
     let mut number = 1;
     while number <= end {
@@ -234,12 +238,14 @@ fn end_of(number: u64, headers: &BTreeMap<u64, SegmentHeader>, removed: &Removed
 }
 
 /// Gives the frames of segment `number` from the group `next` on to `visit`, up to the group `end`, or, if that is not known,
-/// to where they stop. Returns the number of the next group; `last` becomes the one before.
+/// to where they stop, which is not before the group `least`. Returns the number of the next group; `last` becomes the one
+/// before.
 fn read_groups<F: VfsFile>(
     scan: &mut SegmentScan<'_, F>,
     number: u64,
     mut next: u64,
     end: Option<u64>,
+    least: u64,
     last: &mut Option<GroupPlace>,
     visit: &mut dyn FnMut(FrameRef),
 ) -> Result<u64, OpenError> {
@@ -257,7 +263,14 @@ fn read_groups<F: VfsFile>(
             }
             Err(what) => {
                 let groups_after = scan.rest(next).map_err(io_error("read", &name))?.groups;
-                if end.is_some() || groups_after > 0 || !can_be_torn(&what) {
+                let reached = end.unwrap_or(least);
+                let what = match what {
+                    Damage::MissingGroup { expected } if groups_after == 0 && expected < reached => {
+                        Damage::EndsEarly { expected, reached: reached - 1 }
+                    }
+                    what => what,
+                };
+                if end.is_some() || groups_after > 0 || next < least || !can_be_torn(&what) {
                     return Err(damaged(number, scan.at(), what, groups_after));
                 }
                 break;

@@ -14,7 +14,7 @@ use crate::vfs::Vfs;
 
 /// The record's file in the directory of segments.
 pub(crate) const FILE: &str = "removed";
-const NAME: &str = "seg/removed";
+pub(crate) const NAME: &str = "seg/removed";
 
 const DIRECTORY_BYTES: usize = 16;
 const RANGE_BYTES: usize = 24;
@@ -44,7 +44,11 @@ impl Removed {
     /// Reads the record; `None` if there is none.
     pub(crate) fn load<V: Vfs>(vfs: &V, directory: u128) -> Result<Option<Removed>, BlobError> {
         let Some(body) = blob::read_blob(vfs, NAME)? else { return Ok(None) };
-        decode(&body, directory).map(Some).map_err(|what| BlobError::Damaged { name: NAME.to_owned(), what })
+        let removed = decode(&body).map_err(|what| BlobError::Damaged { name: NAME.to_owned(), what })?;
+        if removed.directory != directory {
+            return Err(BlobError::OtherDirectory { name: NAME.to_owned(), found: removed.directory });
+        }
+        Ok(Some(removed))
     }
 
     /// Writes the record, durably.
@@ -89,13 +93,11 @@ impl Removed {
     }
 }
 
-fn decode(mut body: &[u8], directory: u128) -> Result<Removed, &'static str> {
+fn decode(mut body: &[u8]) -> Result<Removed, &'static str> {
     if body.len() < DIRECTORY_BYTES || !(body.len() - DIRECTORY_BYTES).is_multiple_of(RANGE_BYTES) {
         return Err("it has an impossible length");
     }
-    if body.get_u128_le() != directory {
-        return Err("it belongs to another data directory");
-    }
+    let directory = body.get_u128_le();
     let mut ranges = Vec::with_capacity(body.len() / RANGE_BYTES);
     let mut behind = 0;
     while body.has_remaining() {
@@ -132,6 +134,6 @@ mod tests {
         let removed = Removed::none(7).with(3, 30).with(1, 10);
         removed.store(&disk).unwrap();
         assert_eq!(Removed::load(&disk, 7).unwrap(), Some(removed));
-        assert!(matches!(Removed::load(&disk, 8), Err(BlobError::Damaged { .. })));
+        assert!(matches!(Removed::load(&disk, 8), Err(BlobError::OtherDirectory { found: 7, .. })));
     }
 }

@@ -125,7 +125,7 @@ pub(crate) enum FileKind {
     Fresh(u64),
     /// Left over from a blob's replacement that did not end.
     Leftover,
-    /// Not ours, or the record of removed segments.
+    /// Not ours, or a record of the journal as a whole.
     Other,
 }
 
@@ -135,7 +135,7 @@ impl FileKind {
         match name.rsplit_once('.') {
             Some((stem, "log")) => number(stem).map_or(FileKind::Other, FileKind::Segment),
             Some((stem, "new")) => number(stem).map_or(FileKind::Other, FileKind::Fresh),
-            Some((stem, "tmp")) if stem == crate::removed::FILE => FileKind::Leftover,
+            Some((stem, "tmp")) if [crate::removed::FILE, crate::reach::FILE].contains(&stem) => FileKind::Leftover,
             _ => FileKind::Other,
         }
     }

@@ -4,17 +4,30 @@
 mod common;
 
 use std::fs;
+use std::path::Path;
 
-use boki_disk::{DataDir, DirError, JournalConfig};
+use boki_disk::{DataDir, DirError, JournalConfig, Meta, OpenError};
 use common::*;
+
+/// Opens the directory as a node does: with the journal in it.
+fn begin(path: &Path) -> Meta {
+    let directory = DataDir::open(path).unwrap();
+    let meta = *directory.meta();
+    let config = JournalConfig { directory: meta.id, term: meta.term, ..config() };
+    let (mut journal, _) = open_with(&directory.vfs(), config).unwrap();
+    directory.begin().unwrap();
+    journal.mark().unwrap();
+    meta
+}
 
 #[test]
 fn a_new_directory_keeps_its_id_and_counts_its_terms() {
     let root = tempfile::tempdir().unwrap();
     let path = root.path().join("made/with/parents");
-    let first = *DataDir::open(&path).unwrap().meta();
+    let first = begin(&path);
     assert_eq!((first.node, first.term), (1, 1));
-    let second = *DataDir::open(&path).unwrap().meta();
+    assert_eq!(DataDir::open(&path).unwrap().meta().term, 2, "what only looks counts up nothing");
+    let second = begin(&path);
     assert_eq!((second.id, second.node, second.term), (first.id, 1, 2));
     let other = *DataDir::open(root.path().join("other")).unwrap().meta();
     assert_ne!(other.id, first.id);
@@ -29,7 +42,7 @@ fn a_directory_is_open_once_only() {
     assert!(matches!(error, DirError::Locked { .. }));
     assert!(error.to_string().starts_with(&root.path().display().to_string()), "{error}");
     drop(directory);
-    assert_eq!(DataDir::open(root.path()).unwrap().meta().term, 2, "the refused one has changed nothing");
+    assert_eq!(DataDir::open(root.path()).unwrap().meta().term, 1, "the refused one has changed nothing");
 }
 
 #[test]
@@ -51,7 +64,7 @@ fn another_format_and_damaged_or_missing_meta_are_refused() {
     fs::write(root.path().join("meta"), damaged).unwrap();
     assert!(matches!(DataDir::open(root.path()), Err(DirError::Blob { .. })));
     fs::remove_file(root.path().join("meta")).unwrap();
-    assert!(matches!(DataDir::open(root.path()), Err(DirError::Blob { .. })));
+    assert!(matches!(DataDir::open(root.path()), Err(DirError::Missing { name: "meta", .. })));
     fs::write(root.path().join("meta"), meta).unwrap();
     fs::write(root.path().join("FORMAT"), "boki-data 2\n").unwrap();
     assert!(matches!(DataDir::open(root.path()), Err(DirError::Format { found, .. }) if found == "boki-data 2\n"));
@@ -63,7 +76,53 @@ fn a_first_start_that_did_not_end_is_taken_up_again() {
     let id = DataDir::open(root.path()).unwrap().meta().id;
     fs::remove_file(root.path().join("FORMAT")).unwrap();
     let meta = *DataDir::open(root.path()).unwrap().meta();
-    assert_eq!((meta.id, meta.term), (id, 2));
+    assert_eq!((meta.id, meta.term), (id, 1));
+}
+
+#[test]
+fn an_old_copy_of_meta_is_refused_however_often() {
+    let root = tempfile::tempdir().unwrap();
+    begin(root.path());
+    begin(root.path());
+    let old = fs::read(root.path().join("meta")).unwrap();
+    begin(root.path());
+    fs::write(root.path().join("meta"), &old).unwrap();
+    for _ in 0..3 {
+        let error = DataDir::open(root.path()).unwrap_err();
+        assert!(matches!(error, DirError::OldMeta { found: 2, reached: 3, .. }), "{error}");
+        assert_eq!(fs::read(root.path().join("meta")).unwrap(), old);
+    }
+}
+
+#[test]
+fn what_every_directory_has_is_missed() {
+    let root = tempfile::tempdir().unwrap();
+    begin(root.path());
+    begin(root.path());
+    for name in ["FORMAT", "meta", "seg/reach"] {
+        let bytes = fs::read(root.path().join(name)).unwrap();
+        fs::remove_file(root.path().join(name)).unwrap();
+        let error = DataDir::open(root.path()).unwrap_err();
+        assert!(matches!(error, DirError::Missing { name: missing, .. } if missing == name), "{name}: {error}");
+        fs::write(root.path().join(name), bytes).unwrap();
+    }
+    fs::remove_dir_all(root.path().join("seg")).unwrap();
+    let error = DataDir::open(root.path()).unwrap_err();
+    assert!(matches!(error, DirError::Missing { name: "seg", .. }), "{error}");
+    assert!(!root.path().join("seg").exists());
+    // An empty one in its place, as where something is not mounted.
+    fs::create_dir(root.path().join("seg")).unwrap();
+    fs::write(root.path().join("seg/reach"), b"").unwrap();
+    assert!(matches!(DataDir::open(root.path()), Err(DirError::Blob { .. })));
+}
+
+#[test]
+fn a_journal_that_was_there_before_is_missed() {
+    let root = tempfile::tempdir().unwrap();
+    let directory = DataDir::open(root.path()).unwrap();
+    let config = JournalConfig { directory: directory.meta().id, term: 2, ..config() };
+    let error = open_with(&directory.vfs(), config).map(|_| ()).unwrap_err();
+    assert!(matches!(error, OpenError::Damaged { segment: 1, what: boki_disk::Damage::MissingSegment, .. }), "{error}");
 }
 
 #[test]
@@ -102,7 +161,7 @@ fn a_journal_on_real_files_is_read_while_written_and_after() {
     drop(journal);
 }
 
-fn directory_names(root: &std::path::Path) -> Vec<String> {
+fn directory_names(root: &Path) -> Vec<String> {
     let entries = fs::read_dir(root.join("seg")).unwrap();
     entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }

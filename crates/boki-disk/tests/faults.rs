@@ -110,8 +110,8 @@ fn what_a_failed_sync_left_in_memory_only_is_not_delivered() {
 #[test]
 fn a_failure_while_rolling_loses_nothing() {
     // The next file is ready, and only its header and the sync of it, its name and the directory can fail; or it has to
-    // be made as well, and making and allocating it can fail, too.
-    for (is_ready, operations) in [(true, 4), (false, 6)] {
+    // be made as well, and making and allocating it can fail, too. Then the mark: made, written, synced, named, and that synced.
+    for (is_ready, operations) in [(true, 4 + 5), (false, 6 + 5)] {
         for operation in 0..=operations {
             let disk = MemDisk::new();
             let (mut journal, _) = open(&disk).unwrap();

@@ -5,7 +5,7 @@ mod common;
 
 use boki_disk::mem::MemDisk;
 use boki_disk::vfs::{Vfs, VfsFile};
-use boki_disk::{Damage, JournalConfig, OpenError};
+use boki_disk::{BlobError, Damage, JournalConfig, OpenError};
 use common::*;
 
 /// A journal of eight groups: 1-3 and 4-6 in two full segments, 7 and 8 in the last.
@@ -143,7 +143,10 @@ fn a_damaged_group_with_another_behind_it_is_reported() {
         }
         let disk = eight_groups();
         patch(&disk, &segment(segment_number), offset, &[0; 4096]);
-        let what = Damage::MissingGroup { expected: group };
+        let what = match groups_after {
+            0 => Damage::EndsEarly { expected: group, reached: group },
+            _ => Damage::MissingGroup { expected: group },
+        };
         assert_damaged(&disk, segment_number, offset as u32, &what, groups_after);
     }
 }
@@ -159,7 +162,7 @@ fn a_sealed_segment_must_hold_its_groups_even_if_the_last_is_empty() {
     drop(journal);
     let whole = disk.fork();
     patch(&disk, &segment(1), 8192, &[0; 4096]);
-    assert_damaged(&disk, 1, 8192, &Damage::MissingGroup { expected: 2 }, 0);
+    assert_damaged(&disk, 1, 8192, &Damage::EndsEarly { expected: 2, reached: 2 }, 0);
     assert_opens(&whole, 2, false);
 }
 
@@ -178,6 +181,54 @@ fn a_missing_segment_is_reported() {
 }
 
 #[test]
+fn an_end_that_was_marked_must_be_reached() {
+    let marked = eight_groups();
+    open(&marked).unwrap().0.mark().unwrap();
+    assert_opens(&marked.fork(), 8, false);
+
+    let disk = marked.fork();
+    disk.flip_bit(&segment(3), 8192 + 80, 0);
+    assert_damaged(&disk, 3, 8192, &Damage::Frame { expected: 8 }, 0);
+    // The last group as it was before it was written.
+    let disk = marked.fork();
+    patch(&disk, &segment(3), 8192, &[0; 4096]);
+    assert_damaged(&disk, 3, 8192, &Damage::EndsEarly { expected: 8, reached: 8 }, 0);
+    // The last segment as it was when it was made.
+    let disk = marked.fork();
+    patch(&disk, &segment(3), 4096, &[0; 8192]);
+    assert_damaged(&disk, 3, 4096, &Damage::EndsEarly { expected: 7, reached: 8 }, 0);
+    let disk = marked.fork();
+    disk.remove(&segment(3)).unwrap();
+    assert_damaged(&disk, 3, 0, &Damage::MissingSegment, 0);
+}
+
+#[test]
+fn a_write_behind_the_mark_may_be_torn() {
+    let disk = eight_groups();
+    let (mut journal, _) = open(&disk).unwrap();
+    journal.mark().unwrap();
+    write_groups(&mut journal, 9..10);
+    drop(journal);
+    let (_, offset) = (3, 12288);
+    disk.flip_bit(&segment(3), offset + 80, 0);
+    assert_opens(&disk, 8, true);
+}
+
+#[test]
+fn the_last_segment_is_missed_even_if_nobody_marked_its_end() {
+    let disk = eight_groups();
+    disk.remove(&segment(3)).unwrap();
+    assert_damaged(&disk, 3, 0, &Damage::MissingSegment, 0);
+}
+
+#[test]
+fn a_damaged_mark_is_reported() {
+    let disk = eight_groups();
+    disk.flip_bit("seg/reach", 30, 0);
+    assert!(matches!(open(&disk).map(|_| ()), Err(OpenError::Removed(BlobError::Damaged { .. }))));
+}
+
+#[test]
 fn a_segment_of_another_number_or_directory_or_with_a_damaged_header_is_refused() {
     let disk = eight_groups();
     disk.rename(&segment(3), &segment(2)).unwrap();
@@ -186,10 +237,15 @@ fn a_segment_of_another_number_or_directory_or_with_a_damaged_header_is_refused(
     let disk = eight_groups();
     let other = JournalConfig { directory: 5, ..config() };
     match open_with(&disk, other).map(|_| ()) {
-        Err(OpenError::Removed(error)) => assert!(error.to_string().contains("another data directory")),
+        Err(OpenError::Removed(BlobError::OtherDirectory { found: DIRECTORY, .. })) => {}
         other => panic!("{other:?}"),
     }
     disk.remove("seg/removed").unwrap();
+    match open_with(&disk, JournalConfig { directory: 5, ..config() }).map(|_| ()) {
+        Err(OpenError::Removed(BlobError::OtherDirectory { name, .. })) => assert_eq!(name, "seg/reach"),
+        other => panic!("{other:?}"),
+    }
+    disk.remove("seg/reach").unwrap();
     match open_with(&disk, JournalConfig { directory: 5, ..config() }).map(|_| ()) {
         Err(OpenError::Damaged { segment: 1, what: Damage::OtherDirectory { found: DIRECTORY }, .. }) => {}
         other => panic!("{other:?}"),

@@ -97,7 +97,7 @@ fn a_segment_before_a_removed_one_must_still_be_whole() {
     drop(journal);
     patch(&disk, &segment(1), 12288, &[0; 4096]);
     match open(&disk).map(|_| ()) {
-        Err(OpenError::Damaged { segment: 1, offset: 12288, what: Damage::MissingGroup { expected: 3 }, .. }) => {}
+        Err(OpenError::Damaged { segment: 1, offset: 12288, what: Damage::EndsEarly { expected: 3, .. }, .. }) => {}
         other => panic!("{other:?}"),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use boki_disk::{BlobError, DirError};
 use boki_log::Limits;
 use boki_log::machine::Damage;
 
@@ -55,13 +56,13 @@ impl NodeConfig {
 pub enum OpenError {
     /// The data directory cannot be used: locked, of another version, unreadable.
     #[error(transparent)]
-    Directory(#[from] boki_disk::DirError),
+    Directory(#[from] DirError),
     /// The journal cannot be used or is damaged.
     #[error(transparent)]
     Journal(#[from] boki_disk::OpenError),
     /// A file beside the journal is damaged.
     #[error(transparent)]
-    Blob(#[from] boki_disk::BlobError),
+    Blob(#[from] BlobError),
     /// The frames are whole, but do not make a log.
     #[error("segment {segment}, offset {offset}: {damage}")]
     Damaged {
@@ -75,6 +76,9 @@ pub enum OpenError {
     /// The checkpoint is whole, but does not parse.
     #[error("the checkpoint: {0}")]
     Checkpoint(Damage),
+    /// How far the journal reaches could not be recorded.
+    #[error("the journal: {0}")]
+    Mark(boki_disk::WriteError),
     /// The log thread could not be started.
     #[error("the log thread did not start: {0}")]
     Thread(std::io::Error),
@@ -85,13 +89,42 @@ impl OpenError {
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
-            OpenError::Directory(boki_disk::DirError::Locked { .. }) => "BK0311",
-            OpenError::Directory(_) => "BK0312",
-            OpenError::Journal(boki_disk::OpenError::Damaged { .. })
-            | OpenError::Blob(_)
-            | OpenError::Damaged { .. }
-            | OpenError::Checkpoint(_) => "BK0313",
-            OpenError::Journal(_) | OpenError::Thread(_) => "BK0314",
+            OpenError::Directory(error) => code_of_directory(error),
+            OpenError::Journal(boki_disk::OpenError::Damaged { what, .. }) => code_of_damage(what),
+            OpenError::Journal(boki_disk::OpenError::Removed(error)) | OpenError::Blob(error) => code_of_blob(error),
+            OpenError::Damaged { .. } | OpenError::Checkpoint(_) => "BK0313",
+            OpenError::Journal(_) | OpenError::Mark(_) | OpenError::Thread(_) => "BK0314",
         }
+    }
+}
+
+fn code_of_directory(error: &DirError) -> &'static str {
+    match error {
+        DirError::Locked { .. } => "BK0311",
+        DirError::Blob { source, .. } => code_of_blob(source),
+        DirError::Missing { .. } => "BK0315",
+        DirError::OldMeta { .. } => "BK0317",
+        DirError::Format { .. } => "BK0318",
+        DirError::Foreign { .. } => "BK0319",
+        _ => "BK0312",
+    }
+}
+
+fn code_of_blob(error: &BlobError) -> &'static str {
+    match error {
+        BlobError::Damaged { .. } => "BK0313",
+        BlobError::OtherDirectory { .. } => "BK0316",
+        _ => "BK0314",
+    }
+}
+
+fn code_of_damage(damage: &boki_disk::Damage) -> &'static str {
+    use boki_disk::Damage;
+    match damage {
+        Damage::MissingSegment => "BK0315",
+        Damage::OtherDirectory { .. } | Damage::OtherSegment { .. } => "BK0316",
+        Damage::UnexpectedGroup { .. } | Damage::EndsEarly { .. } => "BK0317",
+        Damage::SegmentVersion { .. } | Damage::FrameVersion { .. } => "BK0318",
+        _ => "BK0313",
     }
 }

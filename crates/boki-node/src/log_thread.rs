@@ -49,12 +49,13 @@ pub(crate) fn open(config: &NodeConfig) -> Result<Opened, OpenError> {
     let journal_config = JournalConfig {
         segment_bytes: config.segment_bytes,
         first_segment_bytes: defaults.first_segment_bytes.min(config.segment_bytes),
+        term: directory.meta().term,
         sync: config.durability == Durability::Fsync,
         ..defaults
     };
     let mut damaged = None;
     let mut uncovered_bytes = 0;
-    let journal = Journal::open(directory.vfs(), journal_config, None, &mut |frame| {
+    let mut journal = Journal::open(directory.vfs(), journal_config, None, &mut |frame| {
         if covered.is_none_or(|covered| frame.group > covered.group) {
             uncovered_bytes += frame.body.len() as u64;
         }
@@ -72,6 +73,9 @@ pub(crate) fn open(config: &NodeConfig) -> Result<Opened, OpenError> {
         tracing::info!(?torn, "the remains of an interrupted write were cut off; nothing acknowledged was in it");
     }
     machine.start(config.clock.now_us(), journal.last_group().map(group_place)).map_err(OpenError::Checkpoint)?;
+    // Everything was found good: from here on things are changed.
+    directory.begin()?;
+    journal.mark().map_err(OpenError::Mark)?;
     let store = BlobStore::open(directory.vfs(), directory.meta().id, config.durability == Durability::Fsync)?;
     let blobs = Blobs::new(store, directory.meta().term);
     let keeping = Keeping::new(covered, checkpoint_bytes, uncovered_bytes);
@@ -110,6 +114,10 @@ impl LogThread {
         self.note_segments();
         while let Some(frames) = self.next_group() {
             self.write(frames);
+        }
+        // What is lost of the end from now on is noticed. After a write that failed nobody knows where the end is.
+        if let Err(error) = self.journal.mark() {
+            tracing::warn!(%error, "the end of the log was not recorded");
         }
     }
 

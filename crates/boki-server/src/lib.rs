@@ -13,6 +13,8 @@
 mod codes;
 pub mod config;
 mod door;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod http;
 mod listen;
 mod native;

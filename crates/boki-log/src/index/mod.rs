@@ -10,8 +10,6 @@
 //! - A trim touches only records before its own place. Trimming a tag hides records under that tag; a record
 //!   is gone when every one of its tags has been trimmed past it, or the book has. A record without tags goes
 //!   with the book alone.
-//! - A trim of the book spares records with reserved tags (`~...`): what Boki's own libraries still need, such as calls
-//!   that have no result yet, only they trim, tag by tag. Such a record is found under its reserved tags alone.
 //! - A trim below [`Seq::MAX`] closes the book: everything in it goes, and whatever is appended later is void.
 
 mod book;
@@ -44,8 +42,6 @@ pub enum Verdict {
 /// Records that stopped existing: of `shard`, from `from`, `count` of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gone {
-    /// Seq of the first; the others follow one by one.
-    pub seq: Seq,
     /// Their shard.
     pub shard: ShardId,
     /// The first.
@@ -216,11 +212,10 @@ impl Index {
         if let Some(last) = gone.last_mut()
             && last.shard == shard
             && last.from.0 + u64::from(last.count) == from.0
-            && last.seq.0 + u64::from(last.count) == seq.0
         {
             last.count += count;
         } else {
-            gone.push(Gone { seq, shard, from, count });
+            gone.push(Gone { shard, from, count });
         }
     }
 }

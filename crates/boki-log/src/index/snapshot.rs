@@ -11,7 +11,7 @@ use crate::ids::{AppendId, BookId, LocalId, NodeId, Seq, ShardId, Term};
 use crate::tag::Tag;
 
 use super::Index;
-use super::book::{BookIndex, Entry, TagIndex, mark_reserved};
+use super::book::{BookIndex, Entry, TagIndex};
 use super::places::{Places, Run};
 
 /// First field of a snapshot: changes with its layout.
@@ -115,7 +115,7 @@ fn put_book(out: &mut BytesMut, book: &BookIndex) {
 fn take_book(reader: &mut Reader<'_>) -> Result<BookIndex, LogError> {
     let mut book = BookIndex { closed: reader.u8()? != 0, floor: Seq(reader.u64()?), ..BookIndex::default() };
     for _ in 0..reader.u64()? {
-        book.records.push_back(Entry { seq: Seq(reader.u64()?), claims: reader.u16()?, reserved: false });
+        book.records.push_back(Entry { seq: Seq(reader.u64()?), claims: reader.u16()? });
     }
     for _ in 0..reader.u64()? {
         let tag = Tag::new(reader.short_str()?)?;
@@ -126,7 +126,6 @@ fn take_book(reader: &mut Reader<'_>) -> Result<BookIndex, LogError> {
         }
         book.tags.insert(tag, TagIndex { seqs, fence });
     }
-    mark_reserved(&mut book);
     for _ in 0..reader.u64()? {
         let time = reader.u64()?;
         let id = AppendId(reader.array()?);

@@ -16,7 +16,7 @@ mod deploy;
 mod error;
 mod list;
 mod manifest;
-mod package;
+pub(crate) mod package;
 mod store;
 mod token;
 
