@@ -3,7 +3,7 @@
 use boki_log::{Position, op};
 use boki_net::Frame;
 use boki_wire::{
-    BookIs, BookRemoved, BooksAre, CallAccepted, CallPending, CallResult, ErrorReply, FunctionsAre, Message, kinds,
+    BookIs, BookRemoved, BooksAre, CallAccepted, CallPending, CallResult, ErrorReply, FunctionsAre, Message, Pong, kinds,
 };
 
 use crate::error::{Error, Result, position_of};
@@ -23,6 +23,7 @@ pub(crate) enum Answer {
     CallAccepted(CallAccepted),
     CallPending,
     Functions(FunctionsAre),
+    Pong,
 }
 
 /// An answer, or why there is none, and what the asker has seen with it.
@@ -60,6 +61,7 @@ fn decode(frame: &Frame) -> Result<Result<Answer, ErrorReply>, String> {
         kinds::CALL_RESULT => Message::decode(body).map(Answer::CallResult),
         kinds::CALL_ACCEPTED => Message::decode(body).map(Answer::CallAccepted),
         kinds::CALL_PENDING => CallPending::decode(body).map(|_| Answer::CallPending),
+        kinds::PONG => Pong::decode(body).map(|_| Answer::Pong),
         kinds::FUNCTIONS_ARE => Message::decode(body).map(Answer::Functions),
         kind => return Err(format!("a message of kind {kind}")),
     };

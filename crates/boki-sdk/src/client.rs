@@ -171,6 +171,17 @@ impl Client {
         }
     }
 
+    /// Asks the server for nothing but an answer: that it is there, and, by the time this takes, how far away.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn ping(&self) -> Result<()> {
+        match self.session().answer(Question::Ping, None).await? {
+            Answer::Pong => Ok(()),
+            _ => Err(Error::unexpected("not one to a ping")),
+        }
+    }
+
     /// Every function that the server knows, by name.
     ///
     /// # Errors

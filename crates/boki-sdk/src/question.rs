@@ -2,7 +2,7 @@
 
 use boki_log::op;
 use boki_net::Outbox;
-use boki_wire::{BookCreate, BookList, BookOpen, BookRemove, Call, CallWait, FunctionList, Message};
+use boki_wire::{BookCreate, BookList, BookOpen, BookRemove, Call, CallWait, FunctionList, Message, Ping};
 
 /// Anything that a client asks.
 #[derive(Debug)]
@@ -19,6 +19,7 @@ pub(crate) enum Question {
     Call(Call),
     CallWait(CallWait),
     FunctionList,
+    Ping,
 }
 
 /// What a question shares its bound with: one kind of question never waits for the answers of another, so those
@@ -48,6 +49,7 @@ impl Question {
             Question::Call(call) => call.push(outbox, corr),
             Question::CallWait(wait) => wait.push(outbox, corr),
             Question::FunctionList => FunctionList.push(outbox, corr),
+            Question::Ping => Ping.push(outbox, corr),
         }
     }
 
@@ -101,6 +103,7 @@ impl Question {
             Question::Call(_) => "a call",
             Question::CallWait(_) => "waiting for a call's result",
             Question::FunctionList => "listing functions",
+            Question::Ping => "asking whether the server is there",
         }
     }
 }

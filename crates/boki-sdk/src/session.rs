@@ -311,7 +311,7 @@ impl Session {
 
 /// Whether frames of this kind answer a client's question.
 pub(crate) fn is_answer(kind: u8) -> bool {
-    kind == kinds::ERROR || kind >= kinds::APPEND
+    kind == kinds::ERROR || kind == kinds::PONG || kind >= kinds::APPEND
 }
 
 /// What the server said for the whole connection.

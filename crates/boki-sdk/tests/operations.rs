@@ -380,6 +380,11 @@ async fn functions_are_listed_and_pings_answered() {
     });
     let functions = functions.unwrap();
     assert_eq!((functions[0].queued, functions[0].timeout), (3, Duration::from_secs(60)));
+    let (pong, ()) = tokio::join!(client.ping(), async {
+        let (corr, Ping) = peer.expect::<Ping>().await;
+        peer.answer(corr, &Pong);
+    });
+    pong.unwrap();
 }
 
 #[tokio::test]

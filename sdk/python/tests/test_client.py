@@ -240,6 +240,7 @@ def test_calls_without_a_worker_fail(server: ServerProcess, run: Run) -> None:
             with pytest.raises(boki.InvalidArgument):
                 await client.call("nobody", priority=10)
             assert await client.functions() == []
+            await client.ping()
 
     run(test())
 

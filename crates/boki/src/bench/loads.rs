@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use boki_sdk::{Book, Seq};
+use boki_sdk::{Book, Client, Seq};
 use bytes::Bytes;
 
 use super::http::HttpConnection;
@@ -24,6 +24,17 @@ impl Load for Append {
     async fn once(&mut self) -> Result<Option<Duration>, Failure> {
         let append = self.book.append(self.payload.clone()).tag(&self.tag);
         append.await.map(|_| None).map_err(|error| of_server(&error, Some(BOOK)))
+    }
+}
+
+/// Asks for nothing but an answer: an echo on the very connection that the other loads use.
+pub(crate) struct Ping {
+    pub(crate) client: Client,
+}
+
+impl Load for Ping {
+    async fn once(&mut self) -> Result<Option<Duration>, Failure> {
+        self.client.ping().await.map(|()| None).map_err(|error| of_server(&error, None))
     }
 }
 

@@ -10,7 +10,7 @@ use super::fairness::{ALONE, BESIDE};
 use super::latency::Measured;
 use super::machine::Pace;
 use super::stream::Streamed;
-use super::workloads::{APPEND, CALL, Figure, HTTP_APPEND, Idle, READ};
+use super::workloads::{APPEND, CALL, Figure, HTTP_APPEND, Idle, PING, READ};
 use crate::cli::BenchOptions;
 use crate::failure::Failure;
 use crate::output::aligned;
@@ -204,6 +204,13 @@ impl Report {
                     add(format!("{what}: per second / syncs per second of one writer"), per_second, 1e6 / sync);
                 }
                 _ => {}
+            }
+        }
+        for read in self.figures.iter().filter(|figure| figure.workload == READ) {
+            let is_its_echo = |figure: &&Figure| figure.workload == PING && figure.in_flight == read.in_flight;
+            if let Some(ping) = self.figures.iter().find(is_its_echo) {
+                let [over, under] = [read, ping].map(|figure| figure.measured.latencies.quantile_us(0.5));
+                add(format!("{READ}, {} at once: p50 / {PING}", read.in_flight), over, under);
             }
         }
         let p99 = |workload| self.figures.iter().find(|figure| figure.workload == workload).map(p99_us);

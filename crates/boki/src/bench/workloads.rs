@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::http::{HttpConnection, request};
 use super::latency::{Load, Measured, Plan, broken, closed_loop};
-use super::loads::{Append, BOOK, Exchange, Nested, ReadLast};
+use super::loads::{Append, BOOK, Exchange, Nested, Ping, ReadLast};
 use super::machine::{Meter, Pace};
 use super::process::{CpuClock, resident_bytes, sleeps};
 use super::stream::{Streamed, stream};
@@ -47,6 +47,7 @@ pub(crate) struct Idle {
 
 pub(crate) const APPEND: &str = "append";
 pub(crate) const READ: &str = "read last of a tag";
+pub(crate) const PING: &str = "ping on the same connection";
 pub(crate) const CALL: &str = "HTTP call of a no-op";
 const OUTER_CALL: &str = "HTTP call of a function that calls a no-op";
 const NESTED: &str = "the no-op's call, as that function sees it";
@@ -144,13 +145,16 @@ impl<'a> Loads<'a> {
         (0..self.options.size).map(|at| b'a' + (at % 23) as u8).collect()
     }
 
-    async fn books(&self, server: &ServerUnderTest) -> Result<Vec<Book>, Failure> {
-        let mut books = Vec::new();
+    async fn clients(&self, server: &ServerUnderTest) -> Result<Vec<Client>, Failure> {
+        let mut clients = Vec::new();
         for _ in 0..self.options.connections {
-            let client = Client::connect(server.address()).await.map_err(|error| of_server(&error, None))?;
-            books.push(client.book(BOOK).await.map_err(|error| of_server(&error, Some(BOOK)))?);
+            clients.push(Client::connect(server.address()).await.map_err(|error| of_server(&error, None))?);
         }
-        Ok(books)
+        Ok(clients)
+    }
+
+    async fn books(&self, server: &ServerUnderTest) -> Result<Vec<Book>, Failure> {
+        books_of(&self.clients(server).await?).await
     }
 
     async fn append(&mut self, counts: &[u32]) -> Result<(), Failure> {
@@ -170,12 +174,15 @@ impl<'a> Loads<'a> {
 
     async fn read(&mut self, counts: &[u32]) -> Result<(), Failure> {
         let server = ServerUnderTest::prepare(self.options, Workers::None).await?;
-        let books = self.books(&server).await?;
+        let clients = self.clients(&server).await?;
+        let books = books_of(&clients).await?;
         let first = books.first().ok_or_else(|| broken("there is no connection"))?;
         for number in 0..TAGS {
             first.append(self.payload()).tag(tag(number)).await.map_err(|error| of_server(&error, Some(BOOK)))?;
         }
         for &in_flight in counts {
+            let pings = (0..in_flight as usize).map(|number| Ping { client: clients[number % clients.len()].clone() });
+            self.figure(PING, server.cpu()?, pings.collect()).await?;
             let clients = spread(&books, in_flight).map(|(number, book)| ReadLast { book, tag: tag(number) });
             self.figure(READ, server.cpu()?, clients.collect()).await?;
         }
@@ -297,6 +304,15 @@ async fn exchanges(address: &str, requests: Vec<Vec<u8>>) -> Result<Vec<Exchange
 /// How long each look at the machine takes.
 fn pace_time(options: &BenchOptions) -> Duration {
     Duration::from_secs_f64((options.seconds / 8.0).min(0.5))
+}
+
+/// The book that everything goes to, over each connection.
+async fn books_of(clients: &[Client]) -> Result<Vec<Book>, Failure> {
+    let mut books = Vec::new();
+    for client in clients {
+        books.push(client.book(BOOK).await.map_err(|error| of_server(&error, Some(BOOK)))?);
+    }
+    Ok(books)
 }
 
 /// Deals clients out to connections.

@@ -66,6 +66,12 @@ class Client:
         books: list[BookInfo] = (await self._session.ask(question))[1]
         return books
 
+    async def ping(self) -> None:
+        """Asks the server for nothing but an answer: that it is there, and, by the time this takes, how far away."""
+        await self._session.ask(
+            Question(wire.PING, b"", (wire.PONG,), "asking whether the server is there")
+        )
+
     async def functions(self) -> list[FunctionInfo]:
         """Every function that the server knows, by name."""
         question = Question(wire.FUNCTION_LIST, b"", (wire.FUNCTIONS_ARE,), "listing functions")

@@ -251,6 +251,7 @@ ANSWERS: dict[int, Any] = {
     wire.CALL_ACCEPTED: read_call_accepted,
     wire.CALL_PENDING: read_nothing,
     wire.FUNCTIONS_ARE: read_functions_are,
+    wire.PONG: read_nothing,
 }
 
 
