@@ -3,7 +3,8 @@
 use boki_log::{Position, op};
 use boki_net::Frame;
 use boki_wire::{
-    BookIs, BookRemoved, BooksAre, CallAccepted, CallPending, CallResult, ErrorReply, FunctionsAre, Message, Pong, kinds,
+    BookIs, BookRemoved, BooksAre, CallAccepted, CallPending, CallResult, ErrorReply, FunctionsAre, Message, Pong,
+    kinds,
 };
 
 use crate::error::{Error, Result, position_of};
