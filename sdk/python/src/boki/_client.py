@@ -67,7 +67,9 @@ class Client:
         return books
 
     async def ping(self) -> None:
-        """Asks the server for nothing but an answer: that it is there, and, by the time this takes, how far away."""
+        """Asks the server for nothing but an answer: that it is there, and, by the time this takes,
+        how far away.
+        """
         await self._session.ask(
             Question(wire.PING, b"", (wire.PONG,), "asking whether the server is there")
         )
