@@ -6,12 +6,13 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use boki_net::LocalStream;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, body::Incoming};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -43,10 +44,11 @@ impl Listener for TcpListener {
 }
 
 impl Listener for UnixListener {
-    type Stream = UnixStream;
+    type Stream = LocalStream;
 
-    async fn next(&self) -> io::Result<UnixStream> {
-        self.accept().await.map(|(stream, _)| stream)
+    async fn next(&self) -> io::Result<LocalStream> {
+        let (stream, _) = self.accept().await?;
+        LocalStream::new(stream)
     }
 }
 
