@@ -42,7 +42,7 @@ impl LocalStream {
     /// # Errors
     /// The system's, when the socket cannot be registered.
     pub fn new(stream: UnixStream) -> io::Result<LocalStream> {
-        let stream = AsyncFd::register_with_interest(stream.into_std()?, Interest::READABLE)?;
+        let stream = register(stream.into_std()?, Interest::READABLE)?;
         Ok(LocalStream { stream, full: None, runtime: Handle::current() })
     }
 
@@ -63,7 +63,7 @@ impl LocalStream {
                     } else {
                         let _within = self.runtime.enter();
                         let again = self.stream.get_ref().try_clone()?;
-                        self.full = Some(AsyncFd::register_with_interest(again, Interest::WRITABLE)?);
+                        self.full = Some(register(again, Interest::WRITABLE)?);
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -74,6 +74,11 @@ impl LocalStream {
             }
         }
     }
+}
+
+#[expect(deprecated, reason = "what replaces it is unsafe, for types that change their descriptor; a stream of std never does")]
+fn register(stream: StdStream, interest: Interest) -> io::Result<AsyncFd<StdStream>> {
+    AsyncFd::with_interest(stream, interest)
 }
 
 impl AsyncRead for LocalStream {
