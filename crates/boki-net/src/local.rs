@@ -76,7 +76,10 @@ impl LocalStream {
     }
 }
 
-#[expect(deprecated, reason = "what replaces it is unsafe, for types that change their descriptor; a stream of std never does")]
+#[expect(
+    deprecated,
+    reason = "what replaces it is unsafe, for types that change their descriptor; a stream of std never does"
+)]
 fn register(stream: StdStream, interest: Interest) -> io::Result<AsyncFd<StdStream>> {
     AsyncFd::with_interest(stream, interest)
 }
