@@ -123,19 +123,19 @@ impl MemDisk {
             crashes: disk.crashes,
             wall_us: disk.wall_us,
             capacity_bytes: disk.capacity_bytes,
-            faults: disk.faults.lies(),
+            faults: disk.faults.lasting(),
             counts: disk.counts,
         };
         MemDisk { disk: Arc::new(Mutex::new(fork)) }
     }
 
     /// The power is gone and comes back. `choose(n)` returns a number below `n`: for two ways, 0 means that what was not
-    /// synced is lost. Ends the faults that were asked for and have not come, but for the lies.
+    /// synced is lost. Ends the failures that were asked for and have not come.
     pub fn crash(&self, choose: &mut dyn FnMut(u64) -> u64) {
         let mut guard = self.disk.lock();
         let disk = &mut *guard;
         disk.crashes += 1;
-        disk.faults = disk.faults.lies();
+        disk.faults = disk.faults.lasting();
 
         let changes = std::mem::take(&mut disk.unsynced_changes);
         if !changes.is_empty() {

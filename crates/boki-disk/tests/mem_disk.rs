@@ -50,7 +50,7 @@ fn a_lost_write_is_not_there_and_a_forgotten_one_until_the_power_goes() {
     disk.lose_write_after(0, false);
     file.write_at(&[4; 10], 1200).unwrap();
     file.sync_data().unwrap();
-    assert!(bytes(&disk, "a")[1200] == 4 && !disk.is_damaged("a", 1200..1210));
+    assert!(bytes(&disk, "a")[1200] == 4 && disk.is_damaged("a", 1200..1210) && !disk.is_damaged("a", 1600..1610));
     cut_power(&disk);
     assert_eq!(bytes(&disk, "a")[1200], 1);
     disk.heal();

@@ -373,7 +373,7 @@ impl Machine {
     pub fn write_refused(&mut self, now_us: u64) {
         self.disk_busy = false;
         if let Some(sequencer) = &mut self.sequencer {
-            sequencer.refused();
+            sequencer.refused(now_us);
         }
         if let Some(storage) = &mut self.storage {
             for (_, from) in storage.refused() {

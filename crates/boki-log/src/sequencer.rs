@@ -230,8 +230,10 @@ impl Sequencer {
         }
     }
 
-    /// The cut taken last was not written, nor were the staged records it ordered: it never was.
-    pub(crate) fn refused(&mut self) {
+    /// The cut taken last was not written: it never was. In a shared journal the staged records that it ordered were not
+    /// written either. Elsewhere they are on their disks, and storage, which was told that they are known here, will
+    /// not report them by itself: it is asked, when it is time to try again.
+    pub(crate) fn refused(&mut self, now_us: u64) {
         while let Some(cut) = self.writing.pop() {
             self.next_index = cut.index;
             self.next_seq = cut.start;
@@ -240,6 +242,10 @@ impl Sequencer {
                 state.ordered = delta.from;
                 state.progress.fill(delta.from);
             }
+        }
+        if self.config.shares_journal_with.is_none() {
+            self.unheard.clone_from(&self.config.storages);
+            self.ask_again_us = self.config.resend_after_us.map(|after| now_us + after);
         }
     }
 
@@ -371,11 +377,27 @@ mod tests {
         let mut sequencer = sequencer(1, 1, true);
         sequencer.on_progress(NodeId(0), &progress(SHARD, 4, 0), &mut Vec::new());
         let refused = sequencer.take_write(1).unwrap();
-        sequencer.refused();
+        sequencer.refused(1);
         assert_eq!(sequencer.take_write(2), None, "the refused records are not staged any more");
         sequencer.on_progress(NodeId(0), &progress(SHARD, 2, 0), &mut Vec::new());
         let cut = sequencer.take_write(3).unwrap();
         assert_eq!((cut.index, cut.start, cut.end()), (refused.index, Seq(1), Seq(3)));
+    }
+
+    #[test]
+    fn after_a_refused_cut_storage_elsewhere_is_asked_again_when_it_is_time() {
+        let mut sequencer = sequencer(1, 1, false);
+        sequencer.config.resend_after_us = Some(10);
+        sequencer.start(0, &mut Vec::new());
+        sequencer.on_all_progress(NodeId(0), Term(1), &progress(SHARD, 4, 4), &mut Vec::new());
+        let refused = sequencer.take_write(1).unwrap();
+        sequencer.refused(5);
+        assert!(!sequencer.has_work(), "a full disk is not tried again at once");
+        let mut out = Vec::new();
+        sequencer.tick(15, &mut out);
+        assert_eq!(out, [Send { to: NodeId(0), message: Message::ProgressQuery { term: Term(1) } }]);
+        sequencer.on_all_progress(NodeId(0), Term(1), &progress(SHARD, 4, 4), &mut Vec::new());
+        assert_eq!(sequencer.take_write(16).map(|cut| cut.deltas), Some(refused.deltas));
     }
 
     #[test]

@@ -4,13 +4,26 @@ use boki_log::batch::{Record, RecordBody};
 use boki_log::engine::{Body, Fetch, Outcome};
 use boki_log::index::Verdict;
 use boki_log::op::{Ack, Append, Appended, Consistency, Direction, Op, Read, Records, Reply, SetAux, Tags, TagsReply};
-use boki_log::{LogError, NodeId, Position, Seq};
+use boki_log::{LocalId, LogError, NodeId, Position, Seq, ShardId};
 
+use crate::damage::{Damage, Unread};
+use crate::mutation::Mutation;
 use crate::operations::Asked;
 use crate::plan::Topology;
 use crate::violation::{Checked, Violation, ensure, violated};
 use crate::workload::key_of;
 use crate::world::World;
+
+/// What is known of a record that is on disks.
+#[derive(Debug)]
+pub(crate) enum Stored {
+    /// It is this.
+    Here(RecordBody),
+    /// No node is up that has it.
+    Down,
+    /// It cannot be read.
+    Damaged(String),
+}
 
 impl World {
     /// Checks the answer to `asked`, given by `node`.
@@ -35,6 +48,11 @@ impl World {
             (Op::SetAux(aux), result) => self.check_set_aux(node, aux, result),
             (_, Err(LogError::Overloaded { .. })) if self.plan.limits.waiting_reads < 100 => Ok(()),
             (_, Err(LogError::ShuttingDown)) => Ok(()),
+            // Only the simulator itself says so, and not without a reason.
+            (Op::Read(_), Err(LogError::ReadFailed { .. })) => {
+                self.count("reads refused for damage");
+                Ok(())
+            }
             (op, result) => violated("unexpected", format!("{result:?} to {op:?}")),
         }
     }
@@ -51,28 +69,15 @@ impl World {
             let body = match body {
                 Body::Here(body) => body,
                 Body::Stored(shard, local) => {
-                    let local = if self.has(crate::mutation::Mutation::WrongPlace) {
-                        boki_log::LocalId(local.0 + 1)
-                    } else {
-                        local
-                    };
-                    let holders = match self.plan.topology {
-                        Topology::Alone => vec![node],
-                        Topology::Apart => self.plan.storages.clone(),
-                    };
-                    let found = holders
-                        .iter()
-                        .filter_map(|holder| self.nodes.get(holder))
-                        .find_map(|holder| Some((holder.disk.as_ref()?, holder.machine.as_ref()?.find(shard, local)?)));
-                    let Some((disk, place)) = found else {
-                        ensure(self.plan.topology == Topology::Apart, "body", || {
-                            format!("nothing says where the record at {} is", known.seq)
-                        })?;
-                        return Ok(None);
-                    };
-                    let broken = |detail: String| Violation { check: "body", detail };
-                    let bytes = disk.read(place).map_err(broken)?;
-                    RecordBody::decode(bytes).map_err(|error| broken(format!("at {}: {error}", known.seq)))?
+                    let local = if self.has(Mutation::WrongPlace) { LocalId(local.0 + 1) } else { local };
+                    match self.stored(node, known.seq, shard, local)? {
+                        Stored::Here(body) => body,
+                        Stored::Down => return Ok(None),
+                        Stored::Damaged(_) if self.has(Mutation::DamageIsAbsence) => continue,
+                        Stored::Damaged(reason) => {
+                            return Ok(Some(Err(LogError::ReadFailed { seq: known.seq, reason })));
+                        }
+                    }
                 }
             };
             bytes += body.bytes().len();
@@ -82,6 +87,32 @@ impl World {
             whole.push(known.with(body));
         }
         Ok(Some(Ok(Reply::Records(Records { records: whole, position }))))
+    }
+
+    /// The record that is `local` of `shard`, from a disk that has it: of several the first that is not damaged there.
+    pub(crate) fn stored(&self, node: NodeId, seq: Seq, shard: ShardId, local: LocalId) -> Checked<Stored> {
+        let holders = match self.plan.topology {
+            Topology::Alone => vec![node],
+            Topology::Apart => self.plan.storages.clone(),
+        };
+        let mut stored = Stored::Down;
+        for holder in holders.iter().filter_map(|holder| self.nodes.get(holder)) {
+            let (Some(disk), Some(machine)) = (&holder.disk, &holder.machine) else { continue };
+            let Some(place) = machine.find(shard, local) else { continue };
+            let broken = |detail: String| Violation { check: "body", detail: format!("at {seq}: {detail}") };
+            match disk.read_record(place, !self.has(Mutation::ReadUnchecked)) {
+                Ok(bytes) => {
+                    let body = RecordBody::decode(bytes).map_err(|error| broken(error.to_string()))?;
+                    return Ok(Stored::Here(body));
+                }
+                Err(Unread::Damaged(reason)) => stored = Stored::Damaged(reason),
+                Err(Unread::Wrong(reason)) => return Err(broken(format!("the disk is sound: {reason}"))),
+            }
+        }
+        ensure(self.plan.topology == Topology::Apart || !matches!(stored, Stored::Down), "body", || {
+            format!("nothing says where the record at {seq} is")
+        })?;
+        Ok(stored)
     }
 
     fn check_append(&mut self, asked: &Asked, append: &Append, result: &Result<Reply, LogError>) -> Checked {
@@ -140,7 +171,9 @@ impl World {
                 ensure(self.plan.limits.pending_bytes < 1 << 20, "unexpected", || format!("{result:?}"))
             }
             Err(LogError::WriteFailed { .. }) => {
-                ensure(self.plan.faults.failing_writes > 0, "unexpected", || format!("{result:?}"))
+                let faults = &self.plan.faults;
+                let is_explained = faults.failing_writes > 0 || faults.damages.contains(&Damage::WornOut);
+                ensure(is_explained, "unexpected", || format!("{result:?}"))
             }
             Err(LogError::ShuttingDown) => Ok(()),
             other => violated("unexpected", format!("{other:?} to an append")),

@@ -1,14 +1,16 @@
-//! A node's disk: the production journal over a disk in memory, and what power cuts and failures do to it.
+//! A node's disk: the production journal over a disk in memory, and what power cuts, failures and damage do to it.
 
 use boki_disk::mem::{Lie, MemDisk};
-use boki_disk::{Frame, Journal, JournalConfig, JournalReader, OpenError, WriteError, read_blob, write_blob};
-use boki_log::machine::{Checkpoint, WriteFrame};
+use boki_disk::{
+    BlobError, Frame, Journal, JournalConfig, JournalReader, OpenError, WriteError, read_blob, write_blob,
+};
+use boki_log::machine::WriteFrame;
 use boki_log::storage::{FramePlace, GroupPlace, Place};
 use bytes::Bytes;
 
 use crate::ledger::OnDisk;
 use crate::rng::Rng;
-use crate::violation::{Checked, Violation, violated};
+use crate::violation::{Checked, violated};
 
 const CHECKPOINT: &str = "checkpoint";
 
@@ -53,6 +55,53 @@ pub enum Written {
     Failed(String),
 }
 
+/// What opening a disk gave.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Opened {
+    /// The last checkpoint.
+    pub checkpoint: Option<Bytes>,
+    /// Every frame, and where it is.
+    pub frames: Vec<(OnDisk, FramePlace)>,
+    /// The last group.
+    pub last: Option<GroupPlace>,
+}
+
+/// Why a disk did not open.
+#[derive(Debug)]
+pub struct Refused {
+    /// The file it is about.
+    pub file: String,
+    /// All that is said about it.
+    pub text: String,
+    /// The segment and the offset in it, if it is about a segment.
+    pub at: Option<(u64, u32)>,
+}
+
+impl Refused {
+    fn of_blob(error: &BlobError) -> Refused {
+        let file = match error {
+            BlobError::Full { name } | BlobError::Damaged { name, .. } | BlobError::Io { name, .. } => name.clone(),
+            _ => String::new(),
+        };
+        Refused { file, text: error.to_string(), at: None }
+    }
+
+    fn of_journal(error: &OpenError) -> Refused {
+        let (file, at) = match error {
+            OpenError::Damaged { segment, offset, .. } => (segment_file(*segment), Some((*segment, *offset))),
+            OpenError::Removed(error) => return Refused::of_blob(error),
+            OpenError::Io { name, .. } => (name.clone(), None),
+            _ => (String::new(), None),
+        };
+        Refused { file, text: error.to_string(), at }
+    }
+}
+
+/// The name of a segment's file.
+pub(crate) fn segment_file(segment: u64) -> String {
+    format!("seg/{segment:016}.log")
+}
+
 impl NodeDisk {
     /// An empty disk.
     #[must_use]
@@ -66,26 +115,46 @@ impl NodeDisk {
         NodeDisk { mem: MemDisk::new(), config, journal: None, reader: None, has_failed: false }
     }
 
-    /// Opens the journal, and gives every frame in it to `visit`. With `interrupted`, the power goes meanwhile; once it is
-    /// back, opening must succeed.
-    pub fn open(&mut self, interrupted: bool, rng: &mut Rng, visit: &mut dyn FnMut(OnDisk, FramePlace)) -> Checked {
-        if interrupted {
-            self.mem.cut_power_after(rng.below(6));
-            let opened = Journal::open(self.mem.clone(), self.config.clone(), None, &mut |_| {});
-            drop(opened);
-            self.crash(CrashKind::PowerCut, rng);
-        }
+    /// Below the journal.
+    pub(crate) fn mem(&self) -> &MemDisk {
+        &self.mem
+    }
+
+    /// The same node's disk with other contents, not open.
+    pub(crate) fn other(&self, mem: MemDisk) -> NodeDisk {
+        NodeDisk { mem, config: self.config.clone(), journal: None, reader: None, has_failed: false }
+    }
+
+    /// The disk is as if it had never been damaged.
+    pub fn heal(&mut self) {
+        self.end_failures();
+        self.mem.heal();
+    }
+
+    /// Opens the journal and reads the checkpoint, as a starting process does.
+    ///
+    /// # Errors
+    /// [`Refused`]: what is there is not what was written, or cannot be read.
+    pub fn open(&mut self) -> Result<Opened, Refused> {
+        let checkpoint = read_blob(&self.mem, CHECKPOINT).map_err(|error| Refused::of_blob(&error))?;
+        let mut frames = Vec::new();
         let opened = Journal::open(self.mem.clone(), self.config.clone(), None, &mut |frame| {
             let place = FramePlace { segment: frame.location.segment, offset: frame.location.offset };
-            visit(OnDisk { kind: frame.kind, segment: place.segment, body: frame.body }, place);
+            frames.push((OnDisk { kind: frame.kind, segment: place.segment, body: frame.body }, place));
         });
-        let journal = opened.map_err(|error: OpenError| Violation {
-            check: "recovery",
-            detail: format!("the journal does not open: {error}"),
-        })?;
+        let journal = opened.map_err(|error| Refused::of_journal(&error))?;
+        let last = journal.last_group().map(group_place);
         self.reader = Some(journal.reader());
         self.journal = Some(journal);
-        Ok(())
+        Ok(Opened { checkpoint, frames, last })
+    }
+
+    /// The power goes while the journal is opened, and is back.
+    pub fn open_interrupted(&mut self, rng: &mut Rng) {
+        self.mem.cut_power_after(rng.below(6));
+        let opened = Journal::open(self.mem.clone(), self.config.clone(), None, &mut |_| {});
+        drop(opened);
+        self.crash(CrashKind::PowerCut, rng);
     }
 
     /// Writes a group.
@@ -120,7 +189,7 @@ impl NodeDisk {
             (Interrupted::Done, _) => {}
             // The write is done, or half of it, and the sync is not.
             (Interrupted::Partly, CrashKind::Killed) if rng.chance(500) => self.mem.fail_write_after(0),
-            (Interrupted::Partly, CrashKind::Killed) => self.mem.fail_sync_after(0),
+            (Interrupted::Partly, CrashKind::Killed) => self.mem.cut_power_after(1),
             (Interrupted::Partly, CrashKind::PowerCut) => self.mem.cut_power_after(rng.below(5)),
         }
         self.write(frames);
@@ -132,6 +201,7 @@ impl NodeDisk {
         self.reader = None;
         self.has_failed = false;
         self.end_failures();
+        self.mem.keep_power();
         if kind == CrashKind::PowerCut {
             let per_mille = *rng.pick(&[0, 500, 500, 950, 1000]).unwrap_or(&500);
             self.mem.crash(&mut |ways| if rng.chance(per_mille) { 1 + rng.below(ways - 1) } else { 0 });
@@ -146,6 +216,8 @@ impl NodeDisk {
     fn end_failures(&self) {
         self.mem.fail_write_after(u64::MAX);
         self.mem.fail_sync_after(u64::MAX);
+        self.mem.fail_read_after(u64::MAX);
+        self.mem.lose_write_after(u64::MAX, true);
     }
 
     /// Whether there is room for a further segment.
@@ -154,12 +226,15 @@ impl NodeDisk {
         self.mem.set_capacity(capacity);
     }
 
-    /// Whether syncs do nothing.
-    pub fn set_sync_lies(&mut self, lies: bool) {
-        self.mem.set_lie(lies.then(|| Lie::Syncs(String::new())));
+    /// The disk lies from now on.
+    pub fn set_lie(&mut self, lie: Option<Lie>) {
+        self.mem.set_lie(lie);
     }
 
-    /// The bytes at `place`.
+    /// The bytes at `place`, or why they cannot be read.
+    ///
+    /// # Errors
+    /// What a reader says.
     pub fn read(&self, place: Place) -> Result<Bytes, String> {
         let Some(reader) = &self.reader else { return Err("not open".into()) };
         reader.read(place.segment, place.frame, place.at, place.len).map_err(|error| error.to_string())
@@ -169,13 +244,6 @@ impl NodeDisk {
     #[must_use]
     pub fn last_group(&self) -> Option<GroupPlace> {
         self.journal.as_ref().and_then(Journal::last_group).map(group_place)
-    }
-
-    /// The last checkpoint.
-    pub fn checkpoint(&self) -> Checked<Option<Checkpoint>> {
-        let failed = |error: String| Violation { check: "recovery", detail: format!("the checkpoint: {error}") };
-        let bytes = read_blob(&self.mem, CHECKPOINT).map_err(|error| failed(error.to_string()))?;
-        bytes.map(|bytes| Checkpoint::decode(&bytes).map_err(|damage| failed(damage.to_string()))).transpose()
     }
 
     /// Replaces the checkpoint; `false` if there is no room.

@@ -1,107 +1,19 @@
-//! What happens to nodes: starts, crashes, writes, faults.
+//! What happens to nodes: crashes, writes, faults.
 
-use boki_log::machine::{Damage, FRAME_RUN, Machine, WriteFrame};
+use boki_log::NodeId;
+use boki_log::machine::WriteFrame;
 use boki_log::storage::FramePlace;
-use boki_log::{NodeId, Position};
 use bytes::Bytes;
 
 use crate::disk::{CrashKind, Interrupted, Written};
 use crate::faults::Fault;
 use crate::ledger::OnDisk;
 use crate::mutation::Mutation;
-use crate::node::{self, Reclaim};
-use crate::plan::Topology;
-use crate::violation::{Checked, Violation, ensure};
+use crate::node::Reclaim;
+use crate::violation::{Checked, ensure};
 use crate::world::{Event, World};
 
 impl World {
-    /// Starts every node that is down.
-    pub(crate) fn start_all(&mut self) -> Checked {
-        let down: Vec<NodeId> = self.nodes.values().filter(|node| node.machine.is_none()).map(|node| node.id).collect();
-        down.into_iter().try_for_each(|node| self.start(node))
-    }
-
-    /// A process starts on what its disk holds.
-    pub(crate) fn start(&mut self, id: NodeId) -> Checked {
-        let now_us = self.now_us;
-        let Some(node) = self.nodes.get_mut(&id) else { return Ok(()) };
-        if node.machine.is_some() {
-            return Ok(());
-        }
-        node.new_process(now_us, &mut self.rng.faults);
-        if node.term == 0 || self.mutation != Some(Mutation::TermContinues) {
-            node.term += 1;
-        }
-        let mut config = node::config(&self.plan, id, node.term);
-        if let Some(mutation) = self.mutation {
-            mutation.spoil_config(&mut config);
-        }
-        let mut machine = Machine::new(config);
-        let damaged = |damage: Damage| Violation { check: "recovery", detail: damage.to_string() };
-        let mut frames = Vec::new();
-        let is_late = node.term > 1;
-        let mut last = None;
-        if let Some(disk) = &mut node.disk {
-            disk.set_sync_lies(self.mutation == Some(Mutation::LyingSync));
-            let interrupted = is_late && !self.is_calm && self.rng.faults.chance(150);
-            disk.open(interrupted, &mut self.rng.disk, &mut |frame, place| frames.push((frame, place)))?;
-            last = disk.last_group();
-            if let Some(checkpoint) = disk.checkpoint()? {
-                machine.recover_checkpoint(&checkpoint).map_err(damaged)?;
-            }
-            let found: Vec<OnDisk> = frames.iter().map(|(frame, _)| frame.clone()).collect();
-            let newly = self.ledger.recovered(id, &found)?;
-            self.learn(newly)?;
-            self.spoil_recovery(&mut frames);
-            for (frame, place) in &frames {
-                machine.recover_frame(frame.kind, *place, &frame.body).map_err(damaged)?;
-            }
-        }
-        if is_late {
-            self.count("restarts");
-        }
-        self.note(id, format_args!("starts with {} frames", frames.len()));
-        machine.start(self.timers_us(id), last).map_err(damaged)?;
-        self.check_started(id, &machine)?;
-        if let Some(node) = self.nodes.get_mut(&id) {
-            node.machine = Some(machine);
-        }
-        self.pump(id)
-    }
-
-    fn spoil_recovery(&self, frames: &mut Vec<(OnDisk, FramePlace)>) {
-        if self.has(Mutation::RecoveryDropsLastGroup) {
-            while let Some((frame, _)) = frames.pop()
-                && frame.kind != FRAME_RUN
-            {}
-        }
-        if self.has(Mutation::RecoveryPassesTornBytes)
-            && let Some((frame, _)) = frames.iter_mut().rev().find(|(frame, _)| frame.kind == FRAME_RUN)
-        {
-            let mut body = frame.body.to_vec();
-            if let Some(byte) = body.last_mut() {
-                *byte ^= 1;
-            }
-            frame.body = Bytes::from(body);
-        }
-    }
-
-    /// That the machine knows everything that is ordered, as soon as it has read its disk.
-    fn check_started(&self, id: NodeId, machine: &Machine) -> Checked {
-        let end = self.ledger.end();
-        if let Some(sequencer) = machine.sequencer() {
-            let at = Position(sequencer.committed_end());
-            ensure(at == end, "recovery", || format!("the sequencer {id} starts at {at}, the order ends at {end}"))?;
-        }
-        if self.plan.topology == Topology::Alone
-            && let Some(engine) = machine.engine()
-        {
-            let at = engine.index().position();
-            ensure(at == end, "recovery", || format!("the engine {id} starts at {at}, the order ends at {end}"))?;
-        }
-        Ok(())
-    }
-
     /// A node loses its memory.
     pub(crate) fn crash(&mut self, id: NodeId, kind: CrashKind) -> Checked {
         let Some(node) = self.nodes.get_mut(&id) else { return Ok(()) };
@@ -201,10 +113,10 @@ impl World {
                 self.count("full disks met");
                 self.note(id, format_args!("has no room"));
                 let Some(machine) = self.machine(id) else { return Ok(()) };
-                if mutation == Some(Mutation::FullIsWritten) {
-                    machine.written(timers_us, None, &nowhere(&frames));
-                } else {
-                    machine.write_refused(timers_us);
+                match mutation {
+                    Some(Mutation::FullIsWritten) => machine.written(timers_us, None, &nowhere(&frames)),
+                    Some(Mutation::FullIsForEver) => {}
+                    _ => machine.write_refused(timers_us),
                 }
             }
             Written::Failed(reason) => {
@@ -286,6 +198,13 @@ impl World {
                 }
             }
             Fault::Reclaim(id) => self.begin_reclaim(id),
+            Fault::Damage(id, damage) => {
+                self.count(damage.counted());
+                self.note(id, format_args!("its disk: {damage:?}"));
+                if let Some(disk) = self.nodes.get_mut(&id).and_then(|node| node.disk.as_mut()) {
+                    disk.damage(damage, &mut self.rng.damage);
+                }
+            }
         }
         Ok(())
     }
@@ -372,7 +291,11 @@ impl World {
         }
         if let Some(segment) = reclaim.dead.get(reclaim.removed.len()).copied() {
             disk.check_has(segment)?;
-            if !disk.remove_segment(segment) {
+            let is_removed = match mutation {
+                Some(Mutation::RemovalUnrecorded) => disk.unlink_segment(segment),
+                _ => disk.remove_segment(segment),
+            };
+            if !is_removed {
                 machine.forget_segments(&reclaim.removed);
                 node.reclaim = None;
                 return Ok(());

@@ -2,8 +2,9 @@
 
 use boki_log::NodeId;
 
+use crate::damage::Damage;
 use crate::disk::CrashKind;
-use crate::plan::Plan;
+use crate::plan::{Plan, Topology};
 use crate::rng::Rng;
 
 /// Something that goes wrong, or well again.
@@ -27,6 +28,8 @@ pub enum Fault {
     FailWrite(NodeId),
     /// The node gives back dead segments.
     Reclaim(NodeId),
+    /// The node's disk does what it must not.
+    Damage(NodeId, Damage),
 }
 
 /// The faults of a plan, each with its time, within `span_us`.
@@ -35,8 +38,7 @@ pub fn schedule(plan: &Plan, span_us: u64, rng: &mut Rng) -> Vec<(u64, Fault)> {
     let mut nodes: Vec<NodeId> = plan.engines.iter().chain(&plan.storages).copied().collect();
     nodes.push(plan.sequencer);
     nodes.dedup();
-    let with_disk: Vec<NodeId> =
-        nodes.iter().copied().filter(|node| plan.storages.contains(node) || plan.sequencer == *node).collect();
+    let with_disk = with_disk(plan);
     let mut faults = Vec::new();
     let any = |nodes: &[NodeId], rng: &mut Rng| *rng.pick(nodes).unwrap_or(&plan.sequencer);
     for _ in 0..plan.faults.crashes {
@@ -83,10 +85,8 @@ pub fn schedule(plan: &Plan, span_us: u64, rng: &mut Rng) -> Vec<(u64, Fault)> {
         faults.push((at, Fault::Slow(node, true)));
         faults.push((at + rng.below(50_000), Fault::Slow(node, false)));
     }
-    for _ in 0..plan.faults.full_disks {
-        let (at, node) = (rng.below(span_us), any(&with_disk, rng));
-        faults.push((at, Fault::Full(node, true)));
-        faults.push((at + rng.below(60_000), Fault::Full(node, false)));
+    if plan.topology == Topology::Alone {
+        full_disks(plan.faults.full_disks, &with_disk, span_us, rng, &mut faults);
     }
     for _ in 0..plan.faults.failing_writes {
         faults.push((rng.below(span_us), Fault::FailWrite(any(&with_disk, rng))));
@@ -95,4 +95,36 @@ pub fn schedule(plan: &Plan, span_us: u64, rng: &mut Rng) -> Vec<(u64, Fault)> {
         faults.push((rng.below(span_us), Fault::Reclaim(any(&with_disk, rng))));
     }
     faults
+}
+
+/// What disks do that they must not, each with its time, within `span_us`; and, where the roles are apart, when which disk
+/// is full.
+#[must_use]
+pub fn damages(plan: &Plan, span_us: u64, rng: &mut Rng) -> Vec<(u64, Fault)> {
+    let with_disk = with_disk(plan);
+    let mut faults = Vec::new();
+    for damage in &plan.faults.damages {
+        let node = *rng.pick(&with_disk).unwrap_or(&plan.sequencer);
+        faults.push((rng.below(span_us), Fault::Damage(node, *damage)));
+    }
+    if plan.topology == Topology::Apart {
+        full_disks(plan.faults.full_disks, &with_disk, span_us, rng, &mut faults);
+    }
+    faults
+}
+
+fn with_disk(plan: &Plan) -> Vec<NodeId> {
+    let mut nodes = plan.storages.clone();
+    nodes.push(plan.sequencer);
+    nodes.dedup();
+    nodes
+}
+
+fn full_disks(times: u64, nodes: &[NodeId], span_us: u64, rng: &mut Rng, faults: &mut Vec<(u64, Fault)>) {
+    for _ in 0..times {
+        let at = rng.below(span_us);
+        let Some(node) = rng.pick(nodes) else { return };
+        faults.push((at, Fault::Full(*node, true)));
+        faults.push((at + rng.below(60_000), Fault::Full(*node, false)));
+    }
 }

@@ -5,9 +5,11 @@ use boki_log::index::{Index, Verdict};
 use boki_log::op::Direction;
 use boki_log::{NodeId, Seq, Tag};
 
+use crate::answers::Stored;
+use crate::disk::NodeDisk;
 use crate::model::Model;
 use crate::plan::Topology;
-use crate::violation::{Checked, ensure};
+use crate::violation::{Checked, ensure, violated};
 use crate::world::World;
 
 impl World {
@@ -15,6 +17,7 @@ impl World {
     pub(crate) fn check_finally(&self) -> Checked {
         self.check_appends()?;
         self.check_storm()?;
+        self.check_bodies(!self.plan.faults.damages.is_empty())?;
         let mut first: Option<(NodeId, &Index)> = None;
         for node in &self.plan.engines {
             let Some(engine) = self.nodes.get(node).and_then(|node| node.machine.as_ref()?.engine()) else { continue };
@@ -27,6 +30,33 @@ impl World {
             if self.plan.topology == Topology::Apart {
                 let (other, same) = *first.get_or_insert((*node, index));
                 ensure(same == index, "index", || format!("the indexes of {other} and {node} differ"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// That nothing is left of damage once the disks are sound: every record is there as it was written.
+    pub(crate) fn check_healed(&mut self) -> Checked {
+        self.nodes.values_mut().filter_map(|node| node.disk.as_mut()).for_each(NodeDisk::heal);
+        self.check_bodies(false)
+    }
+
+    /// That every record that exists is read from disk as it was written; or not at all, if that place is damaged.
+    fn check_bodies(&self, may_be_damaged: bool) -> Checked {
+        let at = self.model.end();
+        let Some(engine) = self.plan.engines.first() else { return Ok(()) };
+        let index = self.nodes.get(engine).and_then(|node| Some(node.machine.as_ref()?.engine()?.index()));
+        let Some(index) = index else { return Ok(()) };
+        for book in self.model.books() {
+            for record in self.model.read(book, None, Seq(0), Direction::Next, at) {
+                let Some((shard, local, _)) = index.place(record.seq) else { continue };
+                match self.stored(*engine, record.seq, shard, local)? {
+                    Stored::Here(body) => {
+                        ensure(body == record.body, "body", || format!("the record at {} is {body:?}", record.seq))?;
+                    }
+                    Stored::Damaged(reason) => ensure(may_be_damaged, "body", || reason)?,
+                    Stored::Down => return violated("body", format!("no disk has the record at {}", record.seq)),
+                }
             }
         }
         Ok(())

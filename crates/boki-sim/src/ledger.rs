@@ -13,7 +13,7 @@ use bytes::Bytes;
 use crate::violation::{Checked, Violation, ensure, violated};
 
 /// A frame on a disk.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OnDisk {
     /// Its kind.
     pub kind: u8,

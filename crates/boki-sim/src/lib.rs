@@ -4,7 +4,8 @@
 //! It is not a model of the protocol: what runs is what ships. What it replaces is what the real node is made of around the
 //! machines: sockets, files, clocks, threads. `docs/simulation.md` says how to use it.
 //!
-//! - [`plan`]: what a seed decides beforehand; [`faults`], [`network`], [`disk`], [`workload`]: what happens to whom.
+//! - [`plan`]: what a seed decides beforehand; [`faults`], [`network`], [`disk`], [`damage`], [`workload`]: what happens to
+//!   whom.
 //! - [`world`]: the loop.
 //! - [`ledger`]: what is on disk; [`model`]: what that means. Both share no code with what they check.
 //! - [`mutation`]: deliberate bugs, for checking the checkers.
@@ -12,6 +13,7 @@
 
 mod answers;
 pub mod campaign;
+pub mod damage;
 pub mod disk;
 mod events;
 pub mod faults;
@@ -24,6 +26,7 @@ pub mod node;
 mod operations;
 pub mod plan;
 pub mod rng;
+mod starts;
 pub mod trace;
 pub mod violation;
 pub mod workload;

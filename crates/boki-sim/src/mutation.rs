@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use boki_disk::mem::Lie;
 use boki_log::batch::{Batch, Condition, Kind, ReservedTags};
 use boki_log::cut::Cut;
 use boki_log::engine::EngineConfig;
@@ -12,6 +13,7 @@ use boki_log::message::Message;
 use boki_log::op::{Append, Consistency, Op};
 use boki_log::{BatchBuilder, LocalId, LogError, NodeId, Seq, ShardId};
 
+use crate::disk::{NodeDisk, Opened, Refused};
 use crate::plan::Topology;
 
 /// Declares the bugs: name, topology in which it can show, what it is.
@@ -52,6 +54,16 @@ mutations! {
     TermContinues: Alone, "A restarted engine continues the shard of its last term.";
     SegmentWithoutCheckpoint: Alone, "Dead segments are removed without a checkpoint.";
     CheckpointTooOld: Alone, "Segments are removed that died after the checkpoint was made.";
+    CheckpointUnsynced: Alone, "The checkpoint is not synced before it takes the place of the last.";
+    DirectoriesUnsynced: Alone, "Names of files are not synced.";
+    FailedSyncRetried: Alone, "A sync that failed is tried again, and what that says is believed.";
+    RemovalUnrecorded: Alone, "A segment's file is removed and the removal is not recorded.";
+    FullIsForEver: Alone, "Once the disk was full, nothing is written any more.";
+    DamageCutOff: Alone, "Recovery takes damage in the middle for a torn tail, and cuts everything off from there.";
+    DamageUnnamed: Alone, "A start that is refused for damage does not say which file it is.";
+    RefusedStartTidies: Alone, "A start that is refused for damage has tidied up before.";
+    ReadUnchecked: Alone, "A record read from disk is not compared with its checksum.";
+    DamageIsAbsence: Alone, "A record that cannot be read is left out of the answer.";
     WrongPlace: Alone, "The place on disk is that of the next record.";
     IdsForgotten: Alone, "The ids of appends are ignored.";
     ConditionsIgnored: Alone, "Conditions are ignored: void records show.";
@@ -78,6 +90,34 @@ mutations! {
 const ONE_ENGINE: NodeId = NodeId(1);
 
 impl Mutation {
+    /// What disks lie about.
+    #[must_use]
+    pub fn lie(self) -> Option<Lie> {
+        match self {
+            Mutation::LyingSync => Some(Lie::Syncs(String::new())),
+            Mutation::CheckpointUnsynced => Some(Lie::Syncs("checkpoint".to_owned())),
+            Mutation::DirectoriesUnsynced => Some(Lie::DirectorySyncs),
+            Mutation::FailedSyncRetried => Some(Lie::SyncsAgain),
+            _ => None,
+        }
+    }
+
+    /// Opens a disk as the bug does.
+    pub(crate) fn open(mutation: Option<Mutation>, disk: &mut NodeDisk) -> Result<Opened, Refused> {
+        let opened = match mutation {
+            Some(Mutation::DamageCutOff) => disk.open_cutting_off(),
+            _ => disk.open(),
+        };
+        opened.map_err(|refused| match mutation {
+            Some(Mutation::DamageUnnamed) => Refused { file: String::new(), ..refused },
+            Some(Mutation::RefusedStartTidies) => {
+                disk.tidy();
+                refused
+            }
+            _ => refused,
+        })
+    }
+
     /// Spoils how a node is set up.
     pub fn spoil_config(self, config: &mut MachineConfig) {
         let MachineConfig { engine, storage, sequencer, .. } = config;

@@ -3,6 +3,7 @@
 
 use boki_log::{Limits, NodeId};
 
+use crate::damage::Damage;
 use crate::rng::Rng;
 
 /// How the roles are spread over processes.
@@ -70,6 +71,8 @@ pub struct FaultPlan {
     pub failing_writes: u64,
     /// Dead segments are given back.
     pub reclaims: u64,
+    /// What disks do that they must not.
+    pub damages: Vec<Damage>,
     /// How many of a thousand answers never reach the client.
     pub lost_answers: u64,
 }
@@ -158,7 +161,7 @@ impl Plan {
             quorum,
             network: network(rng),
             disk: disk(rng),
-            faults: faults(rng, topology),
+            faults: FaultPlan { damages: damages(seed), ..faults(rng, topology) },
             work: WorkPlan {
                 clients,
                 operations: if rng.chance(50) { 1500 } else { rng.between(150, 400) } / clients as u64 + 5,
@@ -215,9 +218,18 @@ fn faults(rng: &mut Rng, topology: Topology) -> FaultPlan {
         failing_writes: some(2, 600),
         reclaims: some(12, 250),
         lost_answers: some(150, 400),
+        damages: Vec::new(),
     };
     match topology {
         Topology::Alone => FaultPlan { partitions: 0, ..plan },
-        Topology::Apart => FaultPlan { full_disks: 0, reclaims: 0, ..plan },
+        Topology::Apart => FaultPlan { reclaims: 0, ..plan },
     }
+}
+
+/// Some kinds of damage, in some seeds. Drawn apart from the rest, which is as it was before there was damage.
+fn damages(seed: u64) -> Vec<Damage> {
+    let mut rng = Rng::new(seed, "damages");
+    let times = if rng.chance(500) { 0 } else { rng.between(1, 6) };
+    let kinds: Vec<Damage> = Damage::ALL.iter().copied().filter(|_| rng.chance(500)).collect();
+    (0..times).filter_map(|_| rng.pick(&kinds).copied()).collect()
 }

@@ -87,6 +87,7 @@ impl Ord for Scheduled {
 /// The streams of random numbers, one per concern.
 #[derive(Debug)]
 pub(crate) struct Streams {
+    pub(crate) damage: Rng,
     pub(crate) disk: Rng,
     pub(crate) faults: Rng,
     scheduling: Rng,
@@ -130,6 +131,7 @@ impl World {
     pub fn new(plan: Plan, mutation: Option<Mutation>, printed: bool, until_us: Option<u64>) -> World {
         let seed = plan.seed;
         let mut rng = Streams {
+            damage: Rng::new(seed, "damage"),
             disk: Rng::new(seed, "disk"),
             faults: Rng::new(seed, "faults"),
             scheduling: Rng::new(seed, "scheduling"),
@@ -171,6 +173,9 @@ impl World {
         for (at_us, fault) in faults::schedule(&self.plan, span_us, &mut self.rng.faults) {
             self.schedule(at_us, Event::Fault(fault));
         }
+        for (at_us, fault) in faults::damages(&self.plan, span_us, &mut self.rng.damage) {
+            self.schedule(at_us, Event::Fault(fault));
+        }
         self.start_all()?;
         for client in 0..self.clients.len() {
             let at_us = self.rng.workload.below(self.plan.work.think_us + 1);
@@ -184,7 +189,8 @@ impl World {
         self.crash_all(crate::disk::CrashKind::PowerCut)?;
         self.start_all()?;
         self.come_to_rest()?;
-        self.check_finally()
+        self.check_finally()?;
+        self.check_healed()
     }
 
     /// What came of it.

@@ -41,11 +41,14 @@ fn the_faults_that_are_planned_happen() {
     let counts = campaign::run_all(&runs, 2, &|_, _, _| {}).counts;
     for what in [
         "answers lost",
+        "bits turned",
         "clock jumps",
         "conditions failed",
         "crashes during a write",
+        "disks worn out",
         "failed writes",
         "fenced",
+        "files cut off",
         "full disks met",
         "given up",
         "kills",
@@ -54,9 +57,16 @@ fn the_faults_that_are_planned_happen() {
         "partitions",
         "power cuts",
         "reads from disk",
+        "reads made to fail",
+        "reads refused for damage",
+        "sectors spoiled",
         "segments removed",
         "shutdowns",
         "slow disks",
+        "starts refused for damage",
+        "writes forgotten",
+        "writes lost",
+        "writes misdirected",
     ] {
         assert!(counts.get(what).is_some_and(|count| *count > 0), "no {what}");
     }
@@ -75,6 +85,6 @@ fn two_runs_of_a_seed_are_the_same_event_for_event() {
 #[test]
 fn every_deliberate_bug_is_caught() {
     campaign::name_panics();
-    let survivors: Vec<_> = Mutation::ALL.iter().filter(|mutation| campaign::hunt(**mutation, 60).is_none()).collect();
+    let survivors: Vec<_> = Mutation::ALL.iter().filter(|mutation| campaign::hunt(**mutation, 100).is_none()).collect();
     assert!(survivors.is_empty(), "{survivors:?}");
 }

@@ -172,15 +172,17 @@ impl Inode {
         self.bad.range(sectors(range)).next().is_some()
     }
 
-    /// Whether `range` is not what a sound disk would have, or cannot be read.
+    /// Whether `range` is not what a sound disk would have, now or once memory is gone, or cannot be read.
     pub(super) fn is_damaged(&self, range: Range<usize>) -> bool {
-        let cut = |content: &Content| {
-            content
-                .bytes
-                .get(range.start.min(content.bytes.len())..range.end.min(content.bytes.len()))
-                .map(<[u8]>::to_vec)
+        let Some(sound) = &self.sound else { return self.is_bad(range) };
+        let here = |content: &Content| {
+            let len = content.bytes.len();
+            content.bytes.get(range.start.min(len)..range.end.min(len)).map(<[u8]>::to_vec)
         };
-        self.is_bad(range.clone()) || self.sound.as_ref().is_some_and(|sound| cut(sound) != cut(&self.content))
+        let mut forgotten = self.content.forgotten.range(sectors(range.clone())).map(|(sector, _)| sector);
+        here(sound) != here(&self.content)
+            || forgotten.any(|sector| !sound.forgotten.contains_key(sector))
+            || self.is_bad(range)
     }
 
     pub(super) fn flip_bit(&mut self, at: usize, bit: u8) -> bool {

@@ -39,9 +39,9 @@ pub(super) enum Loss {
 }
 
 impl Faults {
-    /// Without what was asked for.
-    pub(super) fn lies(&self) -> Faults {
-        Faults { lie: self.lie.clone(), ..Faults::default() }
+    /// Without what was asked for and has not come.
+    pub(super) fn lasting(&self) -> Faults {
+        Faults { lie: self.lie.clone(), is_worn_out: self.is_worn_out, ..Faults::default() }
     }
 
     pub(super) fn is_off(&self) -> bool {
@@ -107,6 +107,12 @@ impl MemDisk {
     /// and fails, and everything fails until [`MemDisk::crash`].
     pub fn cut_power_after(&self, operations: u64) {
         self.disk.lock().faults.operations_until_cut = Some(operations);
+    }
+
+    /// The power was not gone: only the process was stopped where it would have been.
+    pub fn keep_power(&self) {
+        let mut disk = self.disk.lock();
+        (disk.faults.is_off, disk.faults.operations_until_cut) = (false, None);
     }
 
     /// The write after `writes` more fails, halfway through.
