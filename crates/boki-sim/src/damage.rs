@@ -224,9 +224,11 @@ fn check_last_only(before: &MemDisk, opened: &Opened, truth: &Opened) -> Checked
     });
     let last_segment = truth.frames.last().map_or(0, |(_, place)| place.segment);
     let len = before.contents(&segment_file(last_segment)).map_or(0, |bytes| bytes.len() as u64);
-    let mut later_groups = missing.iter().skip(1).filter(|(_, place)| from(place).is_multiple_of(BLOCK_BYTES as u64));
+    let mut later = missing.iter().skip(1).filter(|(_, place)| from(place).is_multiple_of(BLOCK_BYTES as u64));
     let is_last = group(opened) + 1 == group(truth)
-        || later_groups.all(|(_, place)| place.segment == last_segment && from(place) >= len);
+        || later.all(|(frame, place)| {
+            place.segment == last_segment && u64::from(place.offset) + frame.body.len() as u64 > len
+        });
     ensure(is_prefix && is_damaged && is_last, "damage-served", || {
         format!(
             "{:?} are damaged; it opened with {} frames up to group {} and not with {} up to group {}",
