@@ -9,19 +9,34 @@ use std::path::PathBuf;
 
 use boki_disk::mem::MemDisk;
 use boki_disk::vfs::{Vfs, VfsFile};
-use boki_disk::{Frame, read_blob, write_blob};
+use boki_disk::{BlockCache, Frame, TableConfig, TableStore, read_blob, write_blob};
 use common::*;
 
 /// Files on the disk, and what their copies are called.
-const FILES: [(&str, &str); 3] =
-    [("seg/0000000000000002.log", "segment.bin"), ("seg/removed", "removed.bin"), ("checkpoint", "blob.bin")];
+const FILES: [(&str, &str); 4] = [
+    ("seg/0000000000000002.log", "segment.bin"),
+    ("seg/removed", "removed.bin"),
+    ("checkpoint", "blob.bin"),
+    ("table/0000000000000003.tbl", "table.bin"),
+];
 
 fn golden(name: &str) -> Vec<u8> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1").join(name);
     fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// A journal with a removed segment and one with two groups, and a blob.
+fn tables(disk: &MemDisk) -> TableStore<MemDisk> {
+    TableStore::open(disk.clone(), TableConfig::new(DIRECTORY, BlockCache::new(0))).unwrap()
+}
+
+/// Key, value and filter key of an entry of the table.
+fn entry(number: u8) -> (Vec<u8>, Vec<u8>, [u8; 2]) {
+    (format!("tag/{:02}\0{number:03}", number / 4).into_bytes(), vec![number; usize::from(number)], [7, number / 4])
+}
+
+const ENTRIES: u8 = 120;
+
+/// A journal with a removed segment and one with two groups, a blob, and a table of two blocks.
 fn written() -> MemDisk {
     let disk = MemDisk::new();
     disk.set_wall_us(1_790_000_000_000_000);
@@ -36,6 +51,12 @@ fn written() -> MemDisk {
     journal.write(&[frame(1, &body(5, 10))], &mut Vec::new()).unwrap();
     journal.remove_segment(1).unwrap();
     write_blob(&disk, "checkpoint", b"a checkpoint").unwrap();
+    let mut table = tables(&disk).write(3).unwrap();
+    for (key, value, filter_key) in (0..ENTRIES).map(entry) {
+        table.add(&key, &value).unwrap();
+        table.add_filter_key(&filter_key);
+    }
+    table.finish().unwrap();
     disk
 }
 
@@ -70,4 +91,12 @@ fn what_was_written_is_read() {
     assert_eq!(found, written_frames());
     assert_eq!((journal.segments()[0].first_group, journal.torn_tail()), (4, None));
     assert_eq!(read_blob(&disk, "checkpoint").unwrap().unwrap(), "a checkpoint");
+    let table = tables(&disk).read(3).unwrap();
+    table.check(&mut |error| panic!("{error}"));
+    for (key, value, filter_key) in (0..ENTRIES).map(entry) {
+        assert_eq!(table.at_or_after(&key).unwrap().unwrap(), (key.into(), value.into()));
+        assert!(table.may_contain(&filter_key).unwrap());
+    }
+    let absent = (0..=255u8).filter(|other| table.may_contain(&[8, *other]).unwrap()).count();
+    assert!(absent < 20, "{absent} of 256");
 }
