@@ -38,8 +38,7 @@ fn scattered(turn: &mut u64) -> u64 {
 
 fn bench(criterion: &mut Criterion) {
     let dir = tempfile::tempdir().unwrap();
-    let cache = BlockCache::new(256 << 20);
-    let config = TableConfig { sync: false, ..TableConfig::new(1, cache.clone()) };
+    let config = TableConfig { sync: false, ..TableConfig::new(1, BlockCache::new(256 << 20)) };
     let store = TableStore::open(RealVfs::new(dir.path()).unwrap(), config).unwrap();
     let none = TableConfig { sync: false, ..TableConfig::new(1, BlockCache::new(0)) };
     let uncached = TableStore::open(RealVfs::new(dir.path()).unwrap(), none).unwrap();
