@@ -63,6 +63,7 @@ impl MachineConfig {
                 sequencer: node,
                 shares_journal: true,
                 early_bytes: 0,
+                run_bytes: usize::MAX,
                 resend_after_us: None,
             }),
             sequencer: Some(SequencerConfig {

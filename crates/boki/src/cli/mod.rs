@@ -4,6 +4,7 @@ mod bench;
 mod client;
 mod demo;
 mod deploy;
+mod key;
 mod limits;
 mod logs;
 mod server;
@@ -19,6 +20,7 @@ pub(crate) use client::{
 };
 pub(crate) use demo::DemoArgs;
 pub(crate) use deploy::{DeployArgs, Deployer, VersionsCommand};
+pub(crate) use key::KeyCommand;
 pub(crate) use limits::{LimitsCommand, SetLimit};
 pub(crate) use logs::LogsArgs;
 pub(crate) use server::{ConfigCommand, ConfigFile, DEFAULT_FILE, DevArgs, NewArgs, ServerArgs, TestArgs, Time};
@@ -96,6 +98,9 @@ pub(crate) enum Command {
     /// Check `boki.toml`, and see what it comes to.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Make a key that a data directory is encrypted with.
+    #[command(subcommand)]
+    Key(KeyCommand),
     /// Measure a server, and the machine it runs on.
     Bench(Bench),
     /// Book trips on a real server, kill it twice, and check that nothing was lost or done twice.
