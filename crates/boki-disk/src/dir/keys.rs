@@ -71,7 +71,6 @@ impl<V: Vfs> Door<'_, V> {
         let Some(body) = blob::read_owned(self.vfs, FILE, self.directory)? else { return Ok(None) };
         decode(body).map(Some).map_err(|what| BlobError::Damaged { name: FILE.to_owned(), what })
     }
-
 }
 
 impl Recorded {
