@@ -5,7 +5,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use boki_disk::PIECE_BYTES;
 use boki_log::batch::{Condition, ReservedTags};
 use boki_log::op::{Ack, Append, Consistency, Direction, Read, Tail};
 use boki_log::{AppendId, BatchBuilder, BookId, Limits, LogError, Seq, Tag};
@@ -100,7 +99,6 @@ async fn check(node: &Node) {
     assert_eq!((names.len(), names[0].owner, names[0].item, names[0].part), (1, orders.0, 5, 1));
     let mut blob = node.blobs().read(names[0]).await.unwrap().unwrap();
     assert_eq!(blob.next().await.unwrap().unwrap(), "a blob");
-    assert!(PIECE_BYTES > 6);
     let more = node.append(append(BatchBuilder::new(orders).record(vec![tag("more")], "more"))).await.unwrap();
     assert!(more.seq.is_some());
     assert_eq!(payloads("more").await.last().unwrap(), "more");
