@@ -6,10 +6,12 @@
 //! |---|---|---|
 //! | 0 | 8 | magic `"BOKIBLOB"` |
 //! | 8 | 4 | CRC-32C over everything behind this field |
-//! | 12 | 2 | version, 1 |
-//! | 14 | 2 | 1 if the body begins with the id of the data directory (16 bytes), else 0 |
+//! | 12 | 2 | version: 1, or 2 if the body is sealed |
+//! | 14 | 2 | in version 1, 1 if the body begins with the id of the data directory (16 bytes); else 0 |
 //! | 16 | 8 | length of the body |
-//! | 24 | – | body |
+//! | 24 | – | body; in version 2 a sealed unit |
+//!
+//! Additional data of the unit: the directory's id (16 bytes), `"blob"`, the blob's name.
 
 use std::io;
 
@@ -17,10 +19,12 @@ use bytes::{Buf, Bytes};
 
 use crate::error::BlobError;
 use crate::frame::crc32c;
+use crate::seal::{Keyring, SealError};
 use crate::vfs::{Vfs, VfsFile};
 
 const MAGIC: [u8; 8] = *b"BOKIBLOB";
-const VERSION: u16 = 1;
+const PLAIN_VERSION: u16 = 1;
+const SEALED_VERSION: u16 = 2;
 const OWNED: u16 = 1;
 const CRC_AT: usize = 8;
 const COVERED_AT: usize = 12;
@@ -30,25 +34,56 @@ const HEADER_BYTES: usize = 24;
 
 const _: () = assert!(LEN_AT + size_of::<u64>() == HEADER_BYTES);
 
+/// Whose a blob is, and how its body is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// Nobody's in particular.
+    Loose,
+    /// The body begins with the id of a directory.
+    Owned,
+    /// The body is a sealed unit.
+    Sealed,
+}
+
 /// Replaces the blob `name`, or makes it. Durable when this returns.
 ///
 /// # Errors
 /// [`BlobError::Io`]; the old blob is still there, or already the new one.
 pub fn write_blob<V: Vfs>(vfs: &V, name: &str, body: &[u8]) -> Result<(), BlobError> {
-    write(vfs, name, 0, body)
+    write(vfs, name, Form::Loose, body)
 }
 
 /// The same, for nobody but the data directory with that id.
 pub(crate) fn write_owned<V: Vfs>(vfs: &V, name: &str, directory: u128, body: &[u8]) -> Result<(), BlobError> {
-    write(vfs, name, OWNED, &[&directory.to_le_bytes(), body].concat())
+    write(vfs, name, Form::Owned, &[&directory.to_le_bytes(), body].concat())
 }
 
-fn write<V: Vfs>(vfs: &V, name: &str, owned: u16, body: &[u8]) -> Result<(), BlobError> {
+/// The same, sealed.
+pub(crate) fn write_sealed<V: Vfs>(
+    vfs: &V,
+    name: &str,
+    directory: u128,
+    ring: &Keyring,
+    body: &[u8],
+) -> Result<(), BlobError> {
+    write(vfs, name, Form::Sealed, &ring.seal_copy(&aad(directory, name), body))
+}
+
+fn aad(directory: u128, name: &str) -> Vec<u8> {
+    [&directory.to_le_bytes(), &b"blob"[..], name.as_bytes()].concat()
+}
+
+fn write<V: Vfs>(vfs: &V, name: &str, form: Form, body: &[u8]) -> Result<(), BlobError> {
+    let (version, owned) = match form {
+        Form::Loose => (PLAIN_VERSION, 0),
+        Form::Owned => (PLAIN_VERSION, OWNED),
+        Form::Sealed => (SEALED_VERSION, 0),
+    };
     let failed = |what| move |source| BlobError::Io { what, name: name.to_owned(), source };
     let mut bytes = Vec::with_capacity(HEADER_BYTES + body.len());
     bytes.extend_from_slice(&MAGIC);
     bytes.extend_from_slice(&[0; 4]);
-    bytes.extend_from_slice(&VERSION.to_le_bytes());
+    bytes.extend_from_slice(&version.to_le_bytes());
     bytes.extend_from_slice(&owned.to_le_bytes());
     bytes.extend_from_slice(&(body.len() as u64).to_le_bytes());
     bytes.extend_from_slice(body);
@@ -79,32 +114,63 @@ pub(crate) fn replace<V: Vfs>(vfs: &V, name: &str, bytes: &[u8]) -> io::Result<(
 /// # Errors
 /// [`BlobError::Damaged`] if it is not what was written, [`BlobError::Io`].
 pub fn read_blob<V: Vfs>(vfs: &V, name: &str) -> Result<Option<Bytes>, BlobError> {
-    let failed = |source| BlobError::Io { what: "read", name: name.to_owned(), source };
-    let Some(bytes) = read_file(vfs, name).map_err(failed)? else { return Ok(None) };
-    let damaged = |what| BlobError::Damaged { name: name.to_owned(), what };
-    match decode(bytes).map_err(damaged)? {
-        (body, false) => Ok(Some(body)),
-        (_, true) => Err(damaged("it belongs to a data directory")),
+    match read_any(vfs, name)? {
+        None => Ok(None),
+        Some((Form::Loose, body)) => Ok(Some(body)),
+        Some((Form::Owned, _)) => Err(damaged(name, "it belongs to a data directory")),
+        Some((Form::Sealed, _)) => Err(damaged(name, "it is encrypted")),
     }
 }
 
 /// The blob `name` of the data directory with that id; `None` if there is none. One that says nothing of a directory is of an
 /// earlier version.
 pub(crate) fn read_owned<V: Vfs>(vfs: &V, name: &str, directory: u128) -> Result<Option<Bytes>, BlobError> {
+    match read_any(vfs, name)? {
+        None => Ok(None),
+        Some((Form::Loose, body)) => Ok(Some(body)),
+        Some((Form::Owned, mut body)) => {
+            if body.len() < size_of::<u128>() {
+                return Err(damaged(name, "it has another length than it should"));
+            }
+            let found = body.get_u128_le();
+            if found != directory {
+                return Err(BlobError::OtherDirectory { name: name.to_owned(), found });
+            }
+            Ok(Some(body))
+        }
+        Some((Form::Sealed, _)) => Err(damaged(name, "it is encrypted")),
+    }
+}
+
+/// The same of an encrypted directory.
+pub(crate) fn read_sealed<V: Vfs>(
+    vfs: &V,
+    name: &str,
+    directory: u128,
+    ring: &Keyring,
+) -> Result<Option<Bytes>, BlobError> {
+    let body = match read_any(vfs, name)? {
+        None => return Ok(None),
+        Some((Form::Sealed, body)) => body,
+        Some(_) if ring.accepts_plain() => return read_owned(vfs, name, directory),
+        Some(_) => return Err(damaged(name, "it is not encrypted")),
+    };
+    match ring.open_copy(&aad(directory, name), &body) {
+        Ok(body) => Ok(Some(Bytes::from(body))),
+        Err(SealError::NotAuthentic) => Err(damaged(name, "it is not what was encrypted")),
+        Err(SealError::NoKey(_)) => Err(damaged(name, "it is encrypted with a key that was not given")),
+    }
+}
+
+fn damaged(name: &str, what: &'static str) -> BlobError {
+    BlobError::Damaged { name: name.to_owned(), what }
+}
+
+/// Form and body of the blob `name`, whoever's it is.
+fn read_any<V: Vfs>(vfs: &V, name: &str) -> Result<Option<(Form, Bytes)>, BlobError> {
     let failed = |source| BlobError::Io { what: "read", name: name.to_owned(), source };
     let Some(bytes) = read_file(vfs, name).map_err(failed)? else { return Ok(None) };
-    let damaged = |what| BlobError::Damaged { name: name.to_owned(), what };
-    let (mut body, is_owned) = decode(bytes).map_err(damaged)?;
-    if is_owned {
-        if body.len() < size_of::<u128>() {
-            return Err(damaged("it has another length than it should"));
-        }
-        let found = body.get_u128_le();
-        if found != directory {
-            return Err(BlobError::OtherDirectory { name: name.to_owned(), found });
-        }
-    }
-    Ok(Some(body))
+    decode(bytes).map(Some).map_err(|what| damaged(name, what))
 }
 
 /// A file as a whole; `None` if there is none.
@@ -119,8 +185,7 @@ pub(crate) fn read_file<V: Vfs>(vfs: &V, name: &str) -> io::Result<Option<Vec<u8
     Ok(Some(bytes))
 }
 
-/// The body, and whether it begins with the id of a directory.
-fn decode(bytes: Vec<u8>) -> Result<(Bytes, bool), &'static str> {
+fn decode(bytes: Vec<u8>) -> Result<(Form, Bytes), &'static str> {
     let mut bytes = Bytes::from(bytes);
     if bytes.len() < HEADER_BYTES {
         return Err("it is too short");
@@ -132,19 +197,17 @@ fn decode(bytes: Vec<u8>) -> Result<(Bytes, bool), &'static str> {
     if crc32c(&bytes[COVERED_AT..]) != checksum {
         return Err("it does not match its checksum");
     }
-    if (&bytes[COVERED_AT..]).get_u16_le() != VERSION {
-        return Err("it is of another version");
-    }
-    let is_owned = match (&bytes[OWNED_AT..]).get_u16_le() {
-        0 => false,
-        OWNED => true,
+    let form = match ((&bytes[COVERED_AT..]).get_u16_le(), (&bytes[OWNED_AT..]).get_u16_le()) {
+        (PLAIN_VERSION, 0) => Form::Loose,
+        (PLAIN_VERSION, OWNED) => Form::Owned,
+        (SEALED_VERSION, 0) => Form::Sealed,
         _ => return Err("it is of another version"),
     };
     if (&bytes[LEN_AT..]).get_u64_le() != (bytes.len() - HEADER_BYTES) as u64 {
         return Err("it has another length than it should");
     }
     bytes.advance(HEADER_BYTES);
-    Ok((bytes, is_owned))
+    Ok((form, bytes))
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::seal::KeyId;
+
 /// Why a journal did not open. Nothing was changed on disk.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -21,6 +23,14 @@ pub enum OpenError {
         what: Damage,
         /// How many whole groups lie behind it in the same file.
         groups_after: u64,
+    },
+    /// A segment is encrypted with a key that was not given.
+    #[error("segment {segment} is encrypted, and the key {key} was not given")]
+    NoKey {
+        /// Number of the segment file.
+        segment: u64,
+        /// The key.
+        key: KeyId,
     },
     /// A record of the journal as a whole is unreadable: which segments were removed, or how far it reaches.
     #[error(transparent)]
@@ -48,11 +58,11 @@ pub enum Damage {
     #[error("the segment's header is damaged")]
     SegmentHeader,
     /// The file was made by another version.
-    #[error("the segment is of version {found}, this program reads version {known}")]
+    #[error("the segment is of version {found}, this program reads versions to {known}")]
     SegmentVersion {
         /// The version found.
         found: u16,
-        /// The one version that is known.
+        /// The newest version that is known.
         known: u16,
     },
     /// The file belongs to another data directory.
@@ -95,12 +105,23 @@ pub enum Damage {
         /// The last group that is known to have been there.
         reached: u64,
     },
+    /// A whole segment that is not encrypted, in a directory where all are.
+    #[error("the segment is not encrypted, and the directory is")]
+    NotEncrypted,
+    /// A whole frame whose body cannot be what was written.
+    #[error("a frame of group {group} is whole, but {what}")]
+    Body {
+        /// The group.
+        group: u64,
+        /// What is wrong with it.
+        what: &'static str,
+    },
     /// A whole frame of another version.
-    #[error("a frame is of version {found}, this program reads version {known}")]
+    #[error("a frame is of version {found}, this program reads versions to {known}")]
     FrameVersion {
         /// The version found.
         found: u8,
-        /// The one version that is known.
+        /// The newest version that is known.
         known: u8,
     },
 }
@@ -138,6 +159,16 @@ pub enum ReadError {
     NoSuchSegment {
         /// Number of the segment file.
         segment: u64,
+    },
+    /// What lies there is not what was written.
+    #[error("segment {segment}, offset {frame}: {what}")]
+    Damaged {
+        /// Number of the segment file.
+        segment: u64,
+        /// Offset of the frame's body, in bytes.
+        frame: u32,
+        /// What is wrong.
+        what: &'static str,
     },
     /// The file system refused.
     #[error("cannot read {len} bytes at {offset} of segment {segment}: {source}")]
@@ -297,7 +328,7 @@ pub enum DirError {
         path: PathBuf,
         /// The format found.
         found: String,
-        /// The one format that is known.
+        /// The format that is written; older ones are read.
         known: &'static str,
     },
     /// One of its own files, or the directory of segments, is not there.
@@ -317,6 +348,20 @@ pub enum DirError {
         found: u32,
         /// The term in the journal.
         reached: u32,
+    },
+    /// It is encrypted, and a key that it needs was not given.
+    #[error("{} is encrypted, and the key {key} was not given", path.display())]
+    NoKey {
+        /// The directory.
+        path: PathBuf,
+        /// The key.
+        key: KeyId,
+    },
+    /// A key was given, and it is not encrypted.
+    #[error("{} is not encrypted, and a key was given", path.display())]
+    NotEncrypted {
+        /// The directory.
+        path: PathBuf,
     },
     /// One of its own files is unreadable.
     #[error("{}: {source}", path.display())]

@@ -7,14 +7,14 @@
 //! |---|---|---|
 //! | 0 | 4 | CRC-32C over the directory's id, everything behind this field, and the body |
 //! | 4 | 2 | magic `"BF"` |
-//! | 6 | 1 | version, 1 |
+//! | 6 | 1 | version: 1 if the body is stored as it is, else 2 |
 //! | 7 | 1 | kind: the caller's |
 //! | 8 | 4 | length of the body |
-//! | 12 | 1 | flags: 1 = last frame of its group; others are 0 |
+//! | 12 | 1 | flags: 1 = last frame of its group; in version 2 also 2 = compressed, 4 = sealed, one of them at the least |
 //! | 13 | 3 | 0 |
 //! | 16 | 8 | number of the segment |
 //! | 24 | 8 | number of the group: 1 for the first of a journal, then one more with each |
-//! | 32 | – | body |
+//! | 32 | – | body; one that is compressed and sealed was compressed first |
 //!
 //! The directory's id is in the checksum, not in the frame: a frame of another directory is no frame here, and nobody who
 //! may only choose a body can put a frame into it.
@@ -28,9 +28,14 @@ pub const FRAME_HEADER_BYTES: usize = 32;
 /// a group never touches a block that holds an older one.
 pub const BLOCK_BYTES: usize = 4096;
 
-pub(crate) const VERSION: u8 = 1;
+const PLAIN_VERSION: u8 = 1;
+const CODED_VERSION: u8 = 2;
+/// The newest version that is known, and all before it.
+pub(crate) const VERSION: u8 = CODED_VERSION;
 const MAGIC: [u8; 2] = *b"BF";
 const LAST: u8 = 1;
+const COMPRESSED: u8 = 2;
+const SEALED: u8 = 4;
 
 const MAGIC_AT: usize = 4;
 const VERSION_AT: usize = 6;
@@ -53,9 +58,12 @@ pub(crate) const fn to_blocks(bytes: u64) -> u64 {
 /// A frame's header, but for its checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FrameHeader {
+    /// Of what was read; what is written has the version that fits it.
     pub(crate) version: u8,
     pub(crate) kind: u8,
     pub(crate) is_last: bool,
+    pub(crate) is_compressed: bool,
+    pub(crate) is_sealed: bool,
     pub(crate) len: u32,
     pub(crate) segment: u64,
     pub(crate) group: u64,
@@ -71,14 +79,26 @@ pub(crate) enum NoFrame {
 }
 
 impl FrameHeader {
+    /// Whether the body is not stored as it is.
+    pub(crate) fn is_coded(&self) -> bool {
+        self.is_compressed || self.is_sealed
+    }
+
+    /// Whether its version is known.
+    pub(crate) fn is_known(&self) -> bool {
+        matches!(self.version, PLAIN_VERSION | CODED_VERSION)
+    }
+
     /// The header's bytes; the checksum is still 0.
     pub(crate) fn encode(&self) -> [u8; FRAME_HEADER_BYTES] {
         let mut out = [0; FRAME_HEADER_BYTES];
         out[MAGIC_AT..VERSION_AT].copy_from_slice(&MAGIC);
-        out[VERSION_AT] = self.version;
+        out[VERSION_AT] = if self.is_coded() { CODED_VERSION } else { PLAIN_VERSION };
         out[KIND_AT] = self.kind;
         out[LEN_AT..FLAGS_AT].copy_from_slice(&self.len.to_le_bytes());
-        out[FLAGS_AT] = if self.is_last { LAST } else { 0 };
+        for (is_set, flag) in [(self.is_last, LAST), (self.is_compressed, COMPRESSED), (self.is_sealed, SEALED)] {
+            out[FLAGS_AT] |= if is_set { flag } else { 0 };
+        }
         out[SEGMENT_AT..GROUP_AT].copy_from_slice(&self.segment.to_le_bytes());
         out[GROUP_AT..].copy_from_slice(&self.group.to_le_bytes());
         out
@@ -93,8 +113,14 @@ impl FrameHeader {
         if bytes[MAGIC_AT..VERSION_AT] != MAGIC {
             return Err(NoFrame::Garbage);
         }
-        let version = bytes[VERSION_AT];
-        if version == VERSION && (bytes[FLAGS_AT] & !LAST != 0 || bytes[ZERO_AT..SEGMENT_AT] != [0; 3]) {
+        let (version, flags) = (bytes[VERSION_AT], bytes[FLAGS_AT]);
+        let coded = flags & (COMPRESSED | SEALED);
+        let is_possible = match version {
+            PLAIN_VERSION => flags & !LAST == 0,
+            CODED_VERSION => flags & !(LAST | COMPRESSED | SEALED) == 0 && coded != 0,
+            _ => true,
+        };
+        if !is_possible || (version <= VERSION && bytes[ZERO_AT..SEGMENT_AT] != [0; 3]) {
             return Err(NoFrame::Garbage);
         }
         let number = |at: usize| {
@@ -107,7 +133,9 @@ impl FrameHeader {
         Ok(FrameHeader {
             version,
             kind: bytes[KIND_AT],
-            is_last: bytes[FLAGS_AT] & LAST != 0,
+            is_last: flags & LAST != 0,
+            is_compressed: flags & COMPRESSED != 0,
+            is_sealed: flags & SEALED != 0,
             len: u32::from_le_bytes(len),
             segment: number(SEGMENT_AT),
             group: number(GROUP_AT),
@@ -155,18 +183,42 @@ pub(crate) fn crc32c(bytes: &[u8]) -> u32 {
 mod tests {
     use super::*;
 
+    const HEADER: FrameHeader = FrameHeader {
+        version: PLAIN_VERSION,
+        kind: 7,
+        is_last: true,
+        is_compressed: false,
+        is_sealed: false,
+        len: 5,
+        segment: 42,
+        group: u64::MAX,
+    };
+
     #[test]
     fn headers_survive_the_round_trip() {
-        let header =
-            FrameHeader { version: VERSION, kind: 7, is_last: true, len: 0xdead_beef, segment: 42, group: u64::MAX };
-        assert_eq!(FrameHeader::decode(&header.encode()), Ok(header));
+        for (is_compressed, is_sealed) in [(false, false), (false, true), (true, false), (true, true)] {
+            let version = if is_compressed || is_sealed { CODED_VERSION } else { PLAIN_VERSION };
+            let header = FrameHeader { version, is_compressed, is_sealed, ..HEADER };
+            assert_eq!(FrameHeader::decode(&header.encode()), Ok(header));
+        }
         assert_eq!(FrameHeader::decode(&[0; FRAME_HEADER_BYTES]), Err(NoFrame::Zeros));
+    }
+
+    #[test]
+    fn flags_that_a_version_does_not_have_make_no_header() {
+        for (version, flags) in
+            [(PLAIN_VERSION, COMPRESSED), (PLAIN_VERSION, 8), (CODED_VERSION, LAST), (CODED_VERSION, 8)]
+        {
+            let mut bytes = HEADER.encode();
+            (bytes[VERSION_AT], bytes[FLAGS_AT]) = (version, flags);
+            assert_eq!(FrameHeader::decode(&bytes), Err(NoFrame::Garbage), "version {version}, flags {flags}");
+        }
     }
 
     #[test]
     fn every_flipped_bit_of_a_frame_is_noticed() {
         let checksum = Checksum::new(9);
-        let header = FrameHeader { version: VERSION, kind: 1, is_last: false, len: 5, segment: 1, group: 1 };
+        let header = FrameHeader { is_last: false, ..HEADER };
         let mut frame = header.encode().to_vec();
         frame.extend_from_slice(b"hello");
         checksum.seal(&mut frame);

@@ -11,12 +11,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::coding::{Coding, FrameReader, FrameWriter};
+use crate::compress::Compression;
 use crate::error::{BlobError, OpenError, RemoveError, WriteError};
-use crate::frame::{BLOCK_BYTES, Checksum, FRAME_HEADER_BYTES, FrameHeader, VERSION, to_blocks};
+use crate::frame::{BLOCK_BYTES, FRAME_HEADER_BYTES, FrameHeader, VERSION, to_blocks};
 use crate::reach::Reach;
 use crate::reader::{JournalReader, SegmentFiles};
 use crate::recovery::{FrameRef, TornTail, io_error, recover};
 use crate::removed::Removed;
+use crate::seal::Keyring;
 use crate::segment::{self, DIR, FIRST_GROUP_AT, SegmentHeader};
 use crate::vfs::{Vfs, VfsFile, is_full};
 use crate::zeros::Zeros;
@@ -42,13 +45,26 @@ pub struct JournalConfig {
     /// Whether a group is on disk when `write` returns. Without, a power cut may lose what was acknowledged, and leave a
     /// journal that does not open because a later group survived an earlier one.
     pub sync: bool,
+    /// Whether frames are compressed. It helps frames that are large, from about 16 KiB on, and costs whoever reads a part of
+    /// one the whole of it: the caller makes them so, and not much larger.
+    pub compression: Compression,
+    /// Seals frames, in an encrypted directory.
+    pub keyring: Option<Arc<Keyring>>,
 }
 
 impl JournalConfig {
     /// The defaults, for the data directory with that id.
     #[must_use]
     pub fn new(directory: u128) -> JournalConfig {
-        JournalConfig { directory, term: 0, segment_bytes: 64 << 20, first_segment_bytes: 4 << 20, sync: true }
+        JournalConfig {
+            directory,
+            term: 0,
+            segment_bytes: 64 << 20,
+            first_segment_bytes: 4 << 20,
+            sync: true,
+            compression: Compression::None,
+            keyring: None,
+        }
     }
 }
 
@@ -92,6 +108,8 @@ pub struct SegmentInfo {
     pub used_bytes: u64,
     /// Length of its file, in bytes.
     pub bytes: u64,
+    /// How its frames may be stored.
+    pub coding: Coding,
 }
 
 /// The journal, for the one thread that writes it.
@@ -99,7 +117,7 @@ pub struct SegmentInfo {
 pub struct Journal<V: Vfs> {
     vfs: V,
     config: JournalConfig,
-    checksum: Checksum,
+    writer: FrameWriter,
     files: Arc<SegmentFiles<V>>,
     /// All segments but the one being written.
     sealed: BTreeMap<u64, SegmentInfo>,
@@ -155,10 +173,11 @@ impl<V: Vfs> Journal<V> {
             recovered.removed.store(&vfs)?;
         }
         let file = Arc::new(file);
-        let files = Arc::new(SegmentFiles::new(vfs.clone(), sealed.keys().copied()));
-        files.add(current.number, Arc::clone(&file));
+        let segments = sealed.values().map(|segment| (segment.number, segment.coding));
+        let files = Arc::new(SegmentFiles::new(vfs.clone(), segments, FrameReader::new(&config)));
+        files.add(current.number, current.coding, Arc::clone(&file));
         Ok(Journal {
-            checksum: Checksum::new(config.directory),
+            writer: FrameWriter::new(&config),
             vfs,
             config,
             files,
@@ -206,20 +225,25 @@ impl<V: Vfs> Journal<V> {
             return Ok(());
         }
         let body_bytes: u64 = frames.iter().flat_map(|frame| &frame.parts).map(|part| part.len() as u64).sum();
-        let bytes = to_blocks(body_bytes + (frames.len() * FRAME_HEADER_BYTES) as u64);
+        let plain_bytes = body_bytes + (frames.len() * FRAME_HEADER_BYTES) as u64;
+        // So many at the most: compressed they are fewer.
+        let bytes = to_blocks(plain_bytes + (frames.len() * self.writer.extra_bytes()) as u64);
         if FIRST_GROUP_AT + bytes > MAX_SEGMENT_BYTES {
             return Err(WriteError::TooLarge { bytes });
         }
-        if self.current.used_bytes + bytes > self.current.bytes {
+        // What is in a segment is all stored as its header says.
+        if self.current.used_bytes + bytes > self.current.bytes || self.current.coding != self.writer.coding() {
             self.next_segment(bytes)?;
         }
         let at = self.current.used_bytes;
         let first_location = locations.len();
-        self.encode(frames, at, locations);
+        self.encode(frames, at, plain_bytes, locations);
+        let bytes = to_blocks(self.buf.len() as u64);
         self.buf.resize(usize::try_from(bytes).unwrap_or(self.buf.len()), 0);
         let written = self.file.write_at(&self.buf, at);
         let written = if self.config.sync { written.and_then(|()| self.file.sync_data()) } else { written };
         self.buf.shrink_to(KEPT_BUFFER_BYTES);
+        self.writer.shrink_to(KEPT_BUFFER_BYTES);
         if let Err(error) = written {
             locations.truncate(first_location);
             return Err(self.fail(&error));
@@ -299,26 +323,24 @@ impl<V: Vfs> Journal<V> {
         }
     }
 
-    /// Puts the frames into the buffer and their places into `locations`; the group will lie at `at`.
-    fn encode(&mut self, frames: &[Frame], at: u64, locations: &mut Vec<Location>) {
+    /// Puts the frames into the buffer and their places into `locations`; the group will lie at `at`, and takes `plain_bytes` as
+    /// it is.
+    fn encode(&mut self, frames: &[Frame], at: u64, plain_bytes: u64, locations: &mut Vec<Location>) {
         self.buf.clear();
         for (index, frame) in frames.iter().enumerate() {
-            let start = self.buf.len();
-            let body_at = at + (start + FRAME_HEADER_BYTES) as u64;
-            let len: usize = frame.parts.iter().map(Bytes::len).sum();
+            let frame_at = at + self.buf.len() as u64;
             let header = FrameHeader {
                 version: VERSION,
                 kind: frame.kind,
                 is_last: index + 1 == frames.len(),
-                len: u32::try_from(len).expect("the group is smaller than 4 GiB"),
+                is_compressed: false,
+                is_sealed: false,
+                len: 0,
                 segment: self.current.number,
                 group: self.next_group,
             };
-            self.buf.extend_from_slice(&header.encode());
-            for part in &frame.parts {
-                self.buf.extend_from_slice(part);
-            }
-            self.checksum.seal(&mut self.buf[start..]);
+            self.writer.put(header, &frame.parts, frame_at, plain_bytes, &mut self.buf);
+            let body_at = frame_at + FRAME_HEADER_BYTES as u64;
             locations.push(Location { segment: self.current.number, offset: offset_of(body_at) });
         }
     }
@@ -342,6 +364,7 @@ impl<V: Vfs> Journal<V> {
             number,
             first_group: self.next_group,
             created_us: self.vfs.wall_us(),
+            coding: self.writer.coding(),
         };
         let named = made.and_then(|(file_bytes, file)| {
             segment::name(&self.vfs, &file, &header)?;
@@ -360,11 +383,11 @@ impl<V: Vfs> Journal<V> {
             return Err(self.fail(&error));
         }
         self.sealed.insert(self.current.number, self.current);
-        self.current =
-            SegmentInfo { number, first_group: self.next_group, used_bytes: FIRST_GROUP_AT, bytes: file_bytes };
+        let (first_group, coding) = (self.next_group, header.coding);
+        self.current = SegmentInfo { number, first_group, used_bytes: FIRST_GROUP_AT, bytes: file_bytes, coding };
         self.zeros = Zeros::up_to(FIRST_GROUP_AT);
         self.file = Arc::new(file);
-        self.files.add(number, Arc::clone(&self.file));
+        self.files.add(number, coding, Arc::clone(&self.file));
         self.mark()
     }
 
@@ -405,7 +428,8 @@ fn offset_of(at: u64) -> u32 {
 /// Makes the first segment of a journal.
 fn make_first<V: Vfs>(vfs: &V, config: &JournalConfig) -> Result<(SegmentInfo, V::File), OpenError> {
     let bytes = segment::file_bytes(config.first_segment_bytes.min(config.segment_bytes), BLOCK_BYTES as u64);
-    let header = SegmentHeader { directory: config.directory, number: 1, first_group: 1, created_us: vfs.wall_us() };
+    let (directory, coding) = (config.directory, FrameWriter::new(config).coding());
+    let header = SegmentHeader { directory, number: 1, first_group: 1, created_us: vfs.wall_us(), coding };
     let made = (|| {
         let file = segment::make(vfs, 1, bytes)?;
         segment::zero(&file, 0..bytes)?;
@@ -414,5 +438,5 @@ fn make_first<V: Vfs>(vfs: &V, config: &JournalConfig) -> Result<(SegmentInfo, V
         Ok(file)
     })();
     let file = made.map_err(io_error("make", &segment::file_name(1)))?;
-    Ok((SegmentInfo { number: 1, first_group: 1, used_bytes: FIRST_GROUP_AT, bytes }, file))
+    Ok((SegmentInfo { number: 1, first_group: 1, used_bytes: FIRST_GROUP_AT, bytes, coding }, file))
 }

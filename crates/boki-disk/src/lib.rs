@@ -5,9 +5,10 @@
 //! gives the [`Journal`] one thread of its own.
 //!
 //! ```text
-//! <data>/FORMAT                      "boki-data 1\n"
+//! <data>/FORMAT                      "boki-data 2\n"
 //! <data>/LOCK                        held while the directory is open
 //! <data>/meta                        blob: directory id, node, term
+//! <data>/keys                        blob, in an encrypted directory: which keys it needs
 //! <data>/<name>                      blobs of the caller's
 //! <data>/blob/<name>                 blobs of the caller's that are too large for memory
 //! <data>/table/0000000000000001.tbl  sorted tables of the caller's
@@ -27,17 +28,20 @@
 #![deny(missing_docs)]
 
 mod blob;
-pub mod check;
+mod coding;
+mod compress;
 mod dir;
 mod error;
 mod frame;
 mod journal;
 pub mod mem;
+mod random;
 mod reach;
 mod reader;
 mod recovery;
 mod removed;
 mod scan;
+mod seal;
 mod segment;
 mod store;
 mod table;
@@ -45,6 +49,8 @@ pub mod vfs;
 mod zeros;
 
 pub use blob::{read_blob, write_blob};
+pub use coding::Coding;
+pub use compress::Compression;
 pub use dir::{DataDir, Meta};
 pub use error::{BlobError, Damage, DirError, OpenError, ReadError, RemoveError, TableError, WriteError};
 pub use frame::{BLOCK_BYTES, FRAME_HEADER_BYTES};
@@ -52,6 +58,7 @@ pub use journal::{Frame, GroupPlace, Journal, JournalConfig, Location, SegmentIn
 pub use reach::Reach;
 pub use reader::JournalReader;
 pub use recovery::{FrameRef, TornTail};
+pub use seal::{DataKey, DataKeys, InvalidDataKey, KeyCheck, KeyId, Keyring, SEAL_BYTES, SealError, SealedBlocks};
 pub use store::{BlobName, BlobReader, BlobStore, BlobWriter, InvalidBlobName, PIECE_BYTES};
 pub use table::{
     BlockCache, BlockCodec, BlockPlace, MAX_KEY_BYTES, MAX_VALUE_BYTES, Merge, PlainBlocks, Scan, Table, TableConfig,

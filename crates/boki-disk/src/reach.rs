@@ -16,8 +16,7 @@ use crate::vfs::Vfs;
 
 /// The record's file in the directory of segments.
 pub(crate) const FILE: &str = "reach";
-/// The blob that says how far the journal reaches.
-pub const NAME: &str = "seg/reach";
+pub(crate) const NAME: &str = "seg/reach";
 
 const BYTES: usize = 40;
 

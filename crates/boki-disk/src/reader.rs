@@ -1,6 +1,9 @@
 //! Reads bodies of frames by their place, beside the thread that writes, without waiting for it.
 //!
-//! It trusts the place it is given and checks nothing: who knows what the bytes mean has their checksum.
+//! It trusts the place it is given, and checks frames that are stored as they are not at all: who knows what the bytes mean has
+//! their checksum. Others have to be read and checked as a whole.
+
+mod opened;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -9,9 +12,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::RwLock;
 
+use crate::coding::{Coding, FrameReader};
 use crate::error::ReadError;
+use crate::frame::{FRAME_HEADER_BYTES, FrameHeader};
 use crate::segment;
 use crate::vfs::{Vfs, VfsFile};
+
+use opened::Opened;
 
 /// How many segment files are kept open; others are opened when they are read.
 const OPEN_FILES: usize = 256;
@@ -41,7 +48,15 @@ impl<V: Vfs> JournalReader<V> {
     pub fn read(&self, segment: u64, frame: u32, at: u32, len: u32) -> Result<Bytes, ReadError> {
         let offset = frame.saturating_add(at);
         let failed = |source| ReadError::Io { segment, offset, len, source };
-        let file = self.files.get(segment, failed)?;
+        let (coding, file) = self.files.get(segment, failed)?;
+        if coding != Coding::Plain
+            && let Some(plain) = self.files.read_coded(segment, coding, &*file, frame, failed)?
+        {
+            let damaged = || ReadError::Damaged { segment, frame, what: "the frame is shorter than it should be" };
+            let range = at as usize..(at as usize).saturating_add(len as usize);
+            // A copy: a small part of the frame must not keep all of it in memory.
+            return plain.get(range).map(Bytes::copy_from_slice).ok_or_else(damaged);
+        }
         let mut bytes = vec![0; usize::try_from(len).map_err(|_| failed(io::ErrorKind::FileTooLarge.into()))?];
         file.read_at(&mut bytes, u64::from(offset)).map_err(failed)?;
         Ok(Bytes::from(bytes))
@@ -53,25 +68,35 @@ impl<V: Vfs> JournalReader<V> {
 pub(crate) struct SegmentFiles<V: Vfs> {
     vfs: V,
     known: RwLock<Known<V::File>>,
+    reader: FrameReader,
+    opened: Opened,
 }
 
 #[derive(Debug)]
 struct Known<F> {
-    segments: BTreeMap<u64, Option<Arc<F>>>,
+    segments: BTreeMap<u64, Slot<F>>,
     /// Segments whose file is open, in the order in which they were opened.
     open: VecDeque<u64>,
 }
 
+#[derive(Debug)]
+struct Slot<F> {
+    coding: Coding,
+    /// There if it is open.
+    file: Option<Arc<F>>,
+}
+
 impl<V: Vfs> SegmentFiles<V> {
-    pub(crate) fn new(vfs: V, segments: impl Iterator<Item = u64>) -> SegmentFiles<V> {
-        let segments = segments.map(|number| (number, None)).collect();
-        SegmentFiles { vfs, known: RwLock::new(Known { segments, open: VecDeque::new() }) }
+    pub(crate) fn new(vfs: V, segments: impl Iterator<Item = (u64, Coding)>, reader: FrameReader) -> SegmentFiles<V> {
+        let segments = segments.map(|(number, coding)| (number, Slot { coding, file: None })).collect();
+        let known = RwLock::new(Known { segments, open: VecDeque::new() });
+        SegmentFiles { vfs, known, reader, opened: Opened::default() }
     }
 
     /// A segment exists from now on.
-    pub(crate) fn add(&self, number: u64, file: Arc<V::File>) {
+    pub(crate) fn add(&self, number: u64, coding: Coding, file: Arc<V::File>) {
         let mut known = self.known.write();
-        known.segments.insert(number, None);
+        known.segments.insert(number, Slot { coding, file: None });
         known.keep(number, file);
     }
 
@@ -82,16 +107,16 @@ impl<V: Vfs> SegmentFiles<V> {
         known.open.retain(|open| *open != number);
     }
 
-    fn get(&self, number: u64, failed: impl Fn(io::Error) -> ReadError) -> Result<Arc<V::File>, ReadError> {
+    fn get(&self, number: u64, failed: impl Fn(io::Error) -> ReadError) -> Result<(Coding, Arc<V::File>), ReadError> {
         let known = self.known.read();
-        match known.segments.get(&number) {
-            Some(Some(file)) => return Ok(Arc::clone(file)),
-            Some(None) => {}
+        let coding = match known.segments.get(&number) {
+            Some(Slot { coding, file: Some(file) }) => return Ok((*coding, Arc::clone(file))),
+            Some(Slot { coding, file: None }) => *coding,
             None if known.segments.last_key_value().is_none_or(|(last, _)| *last < number) => {
                 return Err(ReadError::NoSuchSegment { segment: number });
             }
             None => return Err(ReadError::Removed { segment: number }),
-        }
+        };
         drop(known);
         let file = match self.vfs.open(&segment::file_name(number)) {
             Ok(file) => Arc::new(file),
@@ -101,7 +126,45 @@ impl<V: Vfs> SegmentFiles<V> {
             Err(error) => return Err(failed(error)),
         };
         self.known.write().keep(number, Arc::clone(&file));
-        Ok(file)
+        Ok((coding, file))
+    }
+
+    /// The plain body of a frame in a segment where not all are stored as they are; `None` if this one is.
+    fn read_coded(
+        &self,
+        segment: u64,
+        coding: Coding,
+        file: &V::File,
+        frame: u32,
+        failed: impl Fn(io::Error) -> ReadError,
+    ) -> Result<Option<Bytes>, ReadError> {
+        if let Some(plain) = self.opened.get((segment, frame)) {
+            return Ok(Some(plain));
+        }
+        let damaged = |what| ReadError::Damaged { segment, frame, what };
+        let no_frame = || damaged("there is no frame");
+        let header_at = u64::from(frame).checked_sub(FRAME_HEADER_BYTES as u64).ok_or_else(no_frame)?;
+        let mut head = [0; FRAME_HEADER_BYTES];
+        file.read_at(&mut head, header_at).map_err(&failed)?;
+        let header = FrameHeader::decode(&head).map_err(|_| no_frame())?;
+        let end = u64::from(frame) + u64::from(header.len);
+        if !header.is_known() || header.segment != segment || end > file.len().map_err(&failed)? {
+            return Err(no_frame());
+        }
+        FrameReader::fits(&header, coding).map_err(damaged)?;
+        if !header.is_coded() {
+            return Ok(None);
+        }
+        let whole = FRAME_HEADER_BYTES as u64 + u64::from(header.len);
+        let mut bytes = vec![0; usize::try_from(whole).map_err(|_| failed(io::ErrorKind::FileTooLarge.into()))?];
+        file.read_at(&mut bytes, header_at).map_err(&failed)?;
+        if bytes[..FRAME_HEADER_BYTES] != head || !self.reader.is_intact(&bytes) {
+            return Err(damaged("the frame does not match its checksum"));
+        }
+        bytes.drain(..FRAME_HEADER_BYTES);
+        let plain = self.reader.open(&header, bytes, header_at).map_err(damaged)?;
+        self.opened.keep((segment, frame), plain.clone());
+        Ok(Some(plain))
     }
 }
 
@@ -109,14 +172,14 @@ impl<F> Known<F> {
     /// Keeps an open file, unless its segment was removed meanwhile.
     fn keep(&mut self, number: u64, file: Arc<F>) {
         let Some(slot) = self.segments.get_mut(&number) else { return };
-        if slot.replace(file).is_none() {
+        if slot.file.replace(file).is_none() {
             self.open.push_back(number);
         }
         if self.open.len() > OPEN_FILES
             && let Some(oldest) = self.open.pop_front()
             && let Some(slot) = self.segments.get_mut(&oldest)
         {
-            *slot = None;
+            slot.file = None;
         }
     }
 }

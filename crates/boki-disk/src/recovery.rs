@@ -13,8 +13,9 @@ use std::io;
 
 use bytes::Bytes;
 
+use crate::coding::{FrameReader, Unreadable};
 use crate::error::{Damage, OpenError};
-use crate::frame::{BLOCK_BYTES, Checksum, to_blocks};
+use crate::frame::{BLOCK_BYTES, to_blocks};
 use crate::journal::{GroupPlace, JournalConfig, Location, SegmentInfo};
 use crate::reach::Reach;
 use crate::removed::Removed;
@@ -77,11 +78,17 @@ pub(crate) fn recover<V: Vfs>(
     let is_new = !is_recorded && reach.is_none() && files.segments.is_empty() && config.term <= 1;
     let least_segment = reach.map_or(1, |reach| reach.segment);
     let headers = if is_new { BTreeMap::new() } else { read_headers(vfs, config, &files, &removed, least_segment)? };
+    let reader = FrameReader::new(config);
+    for header in headers.values() {
+        reader.can_read(header.coding).map_err(|why| match why {
+            Unreadable::NoKey(key) => OpenError::NoKey { segment: header.number, key },
+            Unreadable::NotSealed => damaged(header.number, 0, Damage::NotEncrypted, 0),
+        })?;
+    }
     if let Some(known) = known {
         check_known(known, &headers, &removed)?;
     }
 
-    let checksum = Checksum::new(config.directory);
     let mut segments = BTreeMap::new();
     let mut next_group = 1;
     let mut last_group = known;
@@ -93,7 +100,13 @@ pub(crate) fn recover<V: Vfs>(
         if known.is_some_and(|known| *number < known.segment) {
             let bytes = vfs.open(&name).and_then(|file| file.len()).map_err(io_error("open", &name))?;
             // It is full, or almost: what it was filled up with is not told apart here.
-            let info = SegmentInfo { number: *number, first_group: header.first_group, used_bytes: bytes, bytes };
+            let info = SegmentInfo {
+                number: *number,
+                first_group: header.first_group,
+                used_bytes: bytes,
+                bytes,
+                coding: header.coding,
+            };
             segments.insert(*number, info);
             continue;
         }
@@ -106,7 +119,7 @@ pub(crate) fn recover<V: Vfs>(
             file.forget_cached().map_err(io_error("read", &name))?;
         }
         let end = if is_last { None } else { end_of(*number, &headers, &removed) };
-        let mut scan = SegmentScan::new(&file, *number, checksum).map_err(io_error("read", &name))?;
+        let mut scan = SegmentScan::new(&file, *number, header.coding, &reader).map_err(io_error("read", &name))?;
         let start = match known.filter(|known| known.segment == *number) {
             Some(known) => {
                 scan.skip_to(u64::from(known.offset));
@@ -126,7 +139,8 @@ pub(crate) fn recover<V: Vfs>(
             });
         }
         let (used_bytes, bytes) = (scan.at(), scan.file_bytes());
-        segments.insert(*number, SegmentInfo { number: *number, first_group: header.first_group, used_bytes, bytes });
+        let SegmentHeader { first_group, coding, .. } = *header;
+        segments.insert(*number, SegmentInfo { number: *number, first_group, used_bytes, bytes, coding });
         last = Some(file);
     }
 
@@ -253,10 +267,9 @@ fn read_groups<F: VfsFile>(
     while Some(next) != end {
         match scan.next_group(next).map_err(io_error("read", &name))? {
             Ok(group) => {
-                for (kind, body) in group.frames {
-                    let offset = offset_of(group.at + body.start as u64);
-                    let location = Location { segment: number, offset };
-                    visit(FrameRef { kind, group: next, location, body: group.bytes.slice(body) });
+                for (kind, at, body) in group.frames() {
+                    let location = Location { segment: number, offset: offset_of(at) };
+                    visit(FrameRef { kind, group: next, location, body });
                 }
                 *last = Some(GroupPlace { segment: number, group: next, offset: offset_of(group.at) });
                 next += 1;

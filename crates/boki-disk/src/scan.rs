@@ -7,8 +7,9 @@ use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 
+use crate::coding::{Coding, FrameReader};
 use crate::error::Damage;
-use crate::frame::{BLOCK_BYTES, Checksum, FRAME_HEADER_BYTES, FrameHeader, NoFrame, VERSION, to_blocks};
+use crate::frame::{BLOCK_BYTES, FRAME_HEADER_BYTES, FrameHeader, NoFrame, VERSION, to_blocks};
 use crate::segment::FIRST_GROUP_AT;
 use crate::vfs::VfsFile;
 
@@ -18,11 +19,29 @@ const CHUNK_BYTES: u64 = 1 << 20;
 /// A whole group.
 pub(crate) struct Group {
     /// Its frames, one after the other, with headers.
-    pub(crate) bytes: Bytes,
-    /// Kind and body of each, as a range of `bytes`.
-    pub(crate) frames: Vec<(u8, Range<usize>)>,
+    bytes: Bytes,
+    frames: Vec<ScannedFrame>,
     /// Where in the file it starts.
     pub(crate) at: u64,
+}
+
+/// A frame of a group that was read.
+struct ScannedFrame {
+    kind: u8,
+    /// Where its body is, as a range of the group's bytes.
+    body: Range<usize>,
+    /// The body, if it is not stored as it is.
+    opened: Option<Bytes>,
+}
+
+impl Group {
+    /// Kind, offset of the body in the file, and plain body of each frame.
+    pub(crate) fn frames(&self) -> impl Iterator<Item = (u8, u64, Bytes)> + '_ {
+        self.frames.iter().map(|ScannedFrame { kind, body, opened }| {
+            let plain = opened.clone().unwrap_or_else(|| self.bytes.slice(body.clone()));
+            (*kind, self.at + body.start as u64, plain)
+        })
+    }
 }
 
 /// What lies behind the last whole group.
@@ -40,7 +59,8 @@ pub(crate) struct SegmentScan<'a, F> {
     file: &'a F,
     file_bytes: u64,
     segment: u64,
-    checksum: Checksum,
+    coding: Coding,
+    reader: &'a FrameReader,
     /// Where the next group starts.
     at: u64,
     /// Bytes of the file from `at` on.
@@ -48,9 +68,14 @@ pub(crate) struct SegmentScan<'a, F> {
 }
 
 impl<'a, F: VfsFile> SegmentScan<'a, F> {
-    pub(crate) fn new(file: &'a F, segment: u64, checksum: Checksum) -> io::Result<SegmentScan<'a, F>> {
+    pub(crate) fn new(
+        file: &'a F,
+        segment: u64,
+        coding: Coding,
+        reader: &'a FrameReader,
+    ) -> io::Result<SegmentScan<'a, F>> {
         let file_bytes = file.len()?;
-        Ok(SegmentScan { file, file_bytes, segment, checksum, at: FIRST_GROUP_AT, window: BytesMut::new() })
+        Ok(SegmentScan { file, file_bytes, segment, coding, reader, at: FIRST_GROUP_AT, window: BytesMut::new() })
     }
 
     /// The next group is the one at `at`: for a scan that has read nothing yet.
@@ -70,7 +95,7 @@ impl<'a, F: VfsFile> SegmentScan<'a, F> {
 
     /// The next group, which should have the number `expected`, or why it is not there.
     pub(crate) fn next_group(&mut self, expected: u64) -> io::Result<Result<Group, Damage>> {
-        let mut frames = Vec::new();
+        let mut frames: Vec<ScannedFrame> = Vec::new();
         let mut end = 0;
         loop {
             let body = end + FRAME_HEADER_BYTES;
@@ -84,10 +109,10 @@ impl<'a, F: VfsFile> SegmentScan<'a, F> {
                 Err(NoFrame::Zeros | NoFrame::Garbage) => return Ok(Err(Damage::Frame { expected })),
             };
             let frame = end..body + header.len as usize;
-            if !self.fill(frame.end as u64)? || !self.checksum.is_intact(&self.window[frame.clone()]) {
+            if !self.fill(frame.end as u64)? || !self.reader.is_intact(&self.window[frame.clone()]) {
                 return Ok(Err(Damage::Frame { expected }));
             }
-            if header.version != VERSION {
+            if !header.is_known() {
                 return Ok(Err(Damage::FrameVersion { found: header.version, known: VERSION }));
             }
             if header.segment != self.segment {
@@ -96,7 +121,11 @@ impl<'a, F: VfsFile> SegmentScan<'a, F> {
             if header.group != expected {
                 return Ok(Err(Damage::UnexpectedGroup { expected, found: header.group }));
             }
-            frames.push((header.kind, body..frame.end));
+            let opened = match self.open(&header, body..frame.end) {
+                Ok(opened) => opened,
+                Err(what) => return Ok(Err(Damage::Body { group: expected, what })),
+            };
+            frames.push(ScannedFrame { kind: header.kind, body: body..frame.end, opened });
             end = frame.end;
             if header.is_last {
                 break;
@@ -108,6 +137,16 @@ impl<'a, F: VfsFile> SegmentScan<'a, F> {
         let bytes = self.window.split_to(self.window.len().min(usize::try_from(padded).unwrap_or(usize::MAX)));
         self.at += padded;
         Ok(Ok(Group { bytes: bytes.freeze(), frames, at }))
+    }
+
+    /// The plain body of a frame whose body is at `body` of the window, if it is not stored as it is.
+    fn open(&self, header: &FrameHeader, body: Range<usize>) -> Result<Option<Bytes>, &'static str> {
+        FrameReader::fits(header, self.coding)?;
+        if !header.is_coded() {
+            return Ok(None);
+        }
+        let at = self.at + (body.start - FRAME_HEADER_BYTES) as u64;
+        self.reader.open(header, self.window[body].to_vec(), at).map(Some)
     }
 
     /// Looks at everything from the place of the next group, which should have the number `expected`, to the end of the
@@ -133,34 +172,13 @@ impl<'a, F: VfsFile> SegmentScan<'a, F> {
         Ok(rest)
     }
 
-    /// Moves on to the next group behind the place of the one that should be here and have the number `expected`. Returns its
-    /// number, or `None` if there is none.
-    pub(crate) fn resync(&mut self, expected: u64) -> io::Result<Option<u64>> {
-        let mut at = self.at;
-        let mut block = vec![0; BLOCK_BYTES];
-        loop {
-            at += BLOCK_BYTES as u64;
-            if at + BLOCK_BYTES as u64 > self.file_bytes {
-                return Ok(None);
-            }
-            self.file.read_at(&mut block, at)?;
-            if self.is_later_group(&block, at, expected)?
-                && let Some(Ok(header)) = block.first_chunk().map(FrameHeader::decode)
-            {
-                self.at = at;
-                self.window.clear();
-                return Ok(Some(header.group));
-            }
-        }
-    }
-
     /// Whether a frame starts with `block` that is intact and of a group behind `expected`. Earlier ones and those of other
     /// segments are none of ours: somebody may have stored a copy of a segment in the log.
     fn is_later_group(&self, block: &[u8], at: u64, expected: u64) -> io::Result<bool> {
         let Some(Ok(header)) = block.get(..FRAME_HEADER_BYTES).map(|bytes| FrameHeader::decode(&array(bytes))) else {
             return Ok(false);
         };
-        if header.version == VERSION && (header.segment != self.segment || header.group <= expected) {
+        if header.is_known() && (header.segment != self.segment || header.group <= expected) {
             return Ok(false);
         }
         let bytes = FRAME_HEADER_BYTES as u64 + u64::from(header.len);
@@ -169,7 +187,7 @@ impl<'a, F: VfsFile> SegmentScan<'a, F> {
         }
         let mut frame = vec![0; usize::try_from(bytes).map_err(|_| io::ErrorKind::FileTooLarge)?];
         self.file.read_at(&mut frame, at)?;
-        Ok(self.checksum.is_intact(&frame))
+        Ok(self.reader.is_intact(&frame))
     }
 
     /// Reads on until the window has `bytes`; `false` if the file ends before.

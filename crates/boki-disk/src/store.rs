@@ -14,14 +14,16 @@ mod name;
 mod pieces;
 
 use std::io;
+use std::sync::Arc;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 
 pub use name::{BlobName, InvalidBlobName};
 pub use pieces::PIECE_BYTES;
-use pieces::{HEADER_BYTES, PIECE_HEADER_BYTES, Seal, layout};
+use pieces::{Codec, HEADER_BYTES};
 
 use crate::error::BlobError;
+use crate::seal::Keyring;
 use crate::vfs::{Vfs, VfsFile, is_full};
 
 const DIR: &str = "blob";
@@ -37,6 +39,7 @@ pub struct BlobStore<V> {
     vfs: V,
     directory: u128,
     sync: bool,
+    ring: Option<Arc<Keyring>>,
 }
 
 impl<V: Vfs> BlobStore<V> {
@@ -54,12 +57,13 @@ impl<V: Vfs> BlobStore<V> {
                 vfs.remove(&format!("{DIR}/{file}")).map_err(failed("clean up"))?;
             }
         }
-        Ok(BlobStore { vfs, directory, sync })
+        Ok(BlobStore { vfs, directory, sync, ring: None })
     }
 
-    /// The store as it is, to look at only: nothing is cleaned up.
-    pub fn look(vfs: V, directory: u128) -> BlobStore<V> {
-        BlobStore { vfs, directory, sync: false }
+    /// The store of an encrypted directory: what is written is sealed.
+    #[must_use]
+    pub fn sealed(self, ring: Option<Arc<Keyring>>) -> BlobStore<V> {
+        BlobStore { ring, ..self }
     }
 
     /// Begins a blob. No other may have had that name.
@@ -71,22 +75,23 @@ impl<V: Vfs> BlobStore<V> {
         let fresh = format!("{path}{FRESH}");
         let failed = |source| failure("write", &path, source);
         let file = self.vfs.create(&fresh).map_err(failed)?;
-        let seal = Seal::new(self.directory, name);
+        let codec = Codec::new(self.directory, name, self.ring.clone());
+        let header = codec.header();
         let mut writer = BlobWriter {
             vfs: self.vfs.clone(),
             sync: self.sync,
             file,
-            seal,
             fresh: Some(fresh),
             path,
-            piece: empty_piece(),
+            piece: empty_piece(&codec),
+            codec,
             pieces: 0,
             len: 0,
             end: 0,
             synced: 0,
             has_failed: false,
         };
-        writer.put(&seal.header())?;
+        writer.put(&header)?;
         Ok(writer)
     }
 
@@ -102,12 +107,12 @@ impl<V: Vfs> BlobStore<V> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other.map_err(failed)?,
         };
-        let (pieces, len) = layout(file.len().map_err(failed)?).ok_or_else(|| damaged("it is too short"))?;
-        let seal = Seal::new(self.directory, name);
+        let mut codec = Codec::new(self.directory, name, self.ring.clone());
         let mut header = [0; HEADER_BYTES];
         file.read_at(&mut header, 0).map_err(failed)?;
-        seal.check_header(&header).map_err(damaged)?;
-        Ok(Some(BlobReader { file, seal, path, pieces, len, next: 0 }))
+        codec.check_header(&header).map_err(damaged)?;
+        let (pieces, len) = codec.layout(file.len().map_err(failed)?).ok_or_else(|| damaged("it is too short"))?;
+        Ok(Some(BlobReader { file, codec, path, pieces, len, next: 0 }))
     }
 
     /// Removes a blob, if there is one of that name. Whoever has it open can still read it.
@@ -147,9 +152,9 @@ fn failure(what: &'static str, name: &str, source: io::Error) -> BlobError {
     }
 }
 
-fn empty_piece() -> BytesMut {
-    let mut piece = BytesMut::with_capacity(PIECE_HEADER_BYTES + PIECE_BYTES);
-    piece.resize(PIECE_HEADER_BYTES, 0);
+fn empty_piece(codec: &Codec) -> BytesMut {
+    let mut piece = BytesMut::with_capacity(codec.extra_bytes() + PIECE_BYTES);
+    piece.resize(codec.front_bytes(), 0);
     piece
 }
 
@@ -159,7 +164,7 @@ pub struct BlobWriter<V: Vfs> {
     vfs: V,
     sync: bool,
     file: V::File,
-    seal: Seal,
+    codec: Codec,
     /// The name that the file has; `None` once it has its own.
     fresh: Option<String>,
     path: String,
@@ -181,10 +186,11 @@ impl<V: Vfs> BlobWriter<V> {
     pub fn write(&mut self, mut bytes: &[u8]) -> Result<(), BlobError> {
         while !bytes.is_empty() {
             // A whole piece is only written when there is more: the last one is marked.
-            if self.piece.len() == PIECE_HEADER_BYTES + PIECE_BYTES {
+            let whole = self.codec.front_bytes() + PIECE_BYTES;
+            if self.piece.len() == whole {
                 self.end_piece(false)?;
             }
-            let room = PIECE_HEADER_BYTES + PIECE_BYTES - self.piece.len();
+            let room = whole - self.piece.len();
             let (now, rest) = bytes.split_at(room.min(bytes.len()));
             self.piece.extend_from_slice(now);
             self.len += now.len() as u64;
@@ -230,12 +236,14 @@ impl<V: Vfs> BlobWriter<V> {
     }
 
     fn end_piece(&mut self, is_last: bool) -> Result<(), BlobError> {
-        self.seal.seal_piece(self.pieces, is_last, &mut self.piece);
+        let front = self.codec.front_bytes();
+        self.piece.resize(self.piece.len() + self.codec.extra_bytes() - front, 0);
+        self.codec.finish_piece(self.pieces, is_last, &mut self.piece);
         let piece = std::mem::take(&mut self.piece);
         let put = self.put(&piece);
         self.piece = piece;
         put?;
-        self.piece.truncate(PIECE_HEADER_BYTES);
+        self.piece.truncate(front);
         self.pieces += 1;
         if self.sync && self.end - self.synced >= SYNC_EVERY_BYTES {
             self.attempt(|file| file.sync_data())?;
@@ -272,7 +280,7 @@ impl<V: Vfs> Drop for BlobWriter<V> {
 #[derive(Debug)]
 pub struct BlobReader<F> {
     file: F,
-    seal: Seal,
+    codec: Codec,
     path: String,
     pieces: u64,
     len: u64,
@@ -303,14 +311,13 @@ impl<F: VfsFile> BlobReader<F> {
         let is_last = self.next + 1 == self.pieces;
         let before = self.next * PIECE_BYTES as u64;
         let body = if is_last { (self.len - before) as usize } else { PIECE_BYTES };
-        let at = HEADER_BYTES as u64 + self.next * (PIECE_HEADER_BYTES + PIECE_BYTES) as u64;
-        let mut piece = vec![0; PIECE_HEADER_BYTES + body];
+        let extra = self.codec.extra_bytes();
+        let at = HEADER_BYTES as u64 + self.next * (extra + PIECE_BYTES) as u64;
+        let mut piece = vec![0; extra + body];
         self.file.read_at(&mut piece, at).map_err(|source| failure("read", &self.path, source))?;
-        let checked = self.seal.check_piece(self.next, is_last, &piece);
-        checked.map_err(|what| BlobError::Damaged { name: self.path.clone(), what })?;
+        let opened = self.codec.open_piece(self.next, is_last, &mut piece);
+        let payload = opened.map_err(|what| BlobError::Damaged { name: self.path.clone(), what })?;
         self.next += 1;
-        let mut piece = Bytes::from(piece);
-        piece.advance(PIECE_HEADER_BYTES);
-        Ok(Some(piece))
+        Ok(Some(Bytes::from(piece).slice(payload)))
     }
 }

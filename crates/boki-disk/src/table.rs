@@ -108,11 +108,6 @@ impl<V: Vfs> TableStore<V> {
         Ok(TableStore { vfs, config })
     }
 
-    /// The store as it is, to look at only: nothing is cleaned up.
-    pub fn look(vfs: V, config: TableConfig) -> TableStore<V> {
-        TableStore { vfs, config }
-    }
-
     /// Begins a table. No other may have had that number.
     ///
     /// # Errors
@@ -168,7 +163,7 @@ impl<V: Vfs> TableStore<V> {
     }
 }
 
-pub(crate) fn file_name(number: u64) -> String {
+fn file_name(number: u64) -> String {
     format!("{DIR}/{number:016}{SUFFIX}")
 }
 

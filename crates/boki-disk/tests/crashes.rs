@@ -21,13 +21,15 @@ struct Life {
     cut_after: u64,
     /// Decides what of the unsynced survives.
     seed: u64,
+    /// Whether frames are compressed, and whether they are sealed.
+    coding: (bool, bool),
 }
 
 fn life() -> impl Strategy<Value = Life> {
     let frame = prop_oneof![0..200_usize, 0..3000_usize, 0..20_000_usize];
     let groups = prop::collection::vec(prop::collection::vec(frame, 1..5), 0..12);
-    (groups, prop::collection::vec(prop::bool::weighted(0.1), 12), 0..60_u64, any::<u64>())
-        .prop_map(|(groups, rolls, cut_after, seed)| Life { groups, rolls, cut_after, seed })
+    (groups, prop::collection::vec(prop::bool::weighted(0.1), 12), 0..60_u64, any::<u64>(), any::<(bool, bool)>())
+        .prop_map(|(groups, rolls, cut_after, seed, coding)| Life { groups, rolls, cut_after, seed, coding })
 }
 
 /// A few random bits, reproducibly (splitmix64).
@@ -69,13 +71,15 @@ proptest! {
         for life in &lives {
             disk.cut_power_after(life.cut_after);
             // The power may go while the journal is being opened, which must not lose anything either.
-            if let Ok((mut journal, _)) = open(&disk) {
+            let config = coded(life.coding.0, life.coding.1, true);
+            if let Ok((mut journal, _)) = open_with(&disk, config.clone()) {
                 acknowledged = live(&mut journal, life, &mut written);
             }
             let mut seed = life.seed;
             disk.crash(&mut |ways| next(&mut seed) % ways);
 
-            let (_, found) = open(&disk).unwrap_or_else(|error| panic!("{error}"));
+            // The key is there whether it is used or not: earlier lives may have used it.
+            let (_, found) = open_with(&disk, coded(false, true, true)).unwrap_or_else(|error| panic!("{error}"));
             let mut prefix = Vec::new();
             let mut groups = 0;
             while prefix.len() < found.len() {

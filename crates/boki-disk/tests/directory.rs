@@ -31,7 +31,20 @@ fn a_new_directory_keeps_its_id_and_counts_its_terms() {
     assert_eq!((second.id, second.node, second.term), (first.id, 1, 2));
     let other = *DataDir::open(root.path().join("other")).unwrap().meta();
     assert_ne!(other.id, first.id);
-    assert_eq!(fs::read(path.join("FORMAT")).unwrap(), b"boki-data 1\n");
+    assert_eq!(fs::read(path.join("FORMAT")).unwrap(), b"boki-data 2\n");
+}
+
+#[test]
+fn a_directory_of_an_older_format_is_of_this_one_once_it_was_opened() {
+    let root = tempfile::tempdir().unwrap();
+    let id = begin(root.path()).id;
+    let format = || fs::read(root.path().join("FORMAT")).unwrap();
+    fs::write(root.path().join("FORMAT"), "boki-data 1\n").unwrap();
+    drop(DataDir::open(root.path()).unwrap());
+    assert_eq!(format(), b"boki-data 1\n", "what only looks changes nothing");
+    let meta = begin(root.path());
+    assert_eq!((meta.id, meta.term), (id, 2));
+    assert_eq!(format(), b"boki-data 2\n");
 }
 
 #[test]
@@ -66,8 +79,8 @@ fn another_format_and_damaged_or_missing_meta_are_refused() {
     fs::remove_file(root.path().join("meta")).unwrap();
     assert!(matches!(DataDir::open(root.path()), Err(DirError::Missing { name: "meta", .. })));
     fs::write(root.path().join("meta"), meta).unwrap();
-    fs::write(root.path().join("FORMAT"), "boki-data 2\n").unwrap();
-    assert!(matches!(DataDir::open(root.path()), Err(DirError::Format { found, .. }) if found == "boki-data 2\n"));
+    fs::write(root.path().join("FORMAT"), "boki-data 3\n").unwrap();
+    assert!(matches!(DataDir::open(root.path()), Err(DirError::Format { found, .. }) if found == "boki-data 3\n"));
 }
 
 #[test]

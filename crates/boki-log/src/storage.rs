@@ -25,6 +25,9 @@ pub struct StorageConfig {
     pub shares_journal: bool,
     /// Bytes of batches that may wait because one before them is missing; more are dropped (and sent again).
     pub early_bytes: usize,
+    /// Bytes of batches in one run, about; one that is larger is a run of its own. A disk that stores frames compressed or
+    /// encrypted has to read one as a whole.
+    pub run_bytes: usize,
     /// After how long to report again, in microseconds; `None` where messages cannot be lost.
     pub resend_after_us: Option<u64>,
 }
@@ -98,15 +101,9 @@ impl Run {
         let shard = ShardId { engine: NodeId(reader.u16()?), term: Term(reader.u32()?) };
         let first = LocalId(reader.u64()?);
         let mut batches = Vec::new();
-        let mut records = 0_u64;
         while reader.remaining() > 0 {
             let len = Reader::at(body, reader.offset()).u32()? as usize;
-            let batch = Batch::decode(reader.bytes(len)?)?;
-            records = records.saturating_add(u64::from(batch.record_count()));
-            batches.push(batch);
-        }
-        if first.0.checked_add(records).is_none() {
-            return Err(LogError::Malformed { reason: "local ids that cannot be" });
+            batches.push(Batch::decode(reader.bytes(len)?)?);
         }
         Ok(Run { shard, first, batches })
     }
@@ -315,6 +312,7 @@ impl Storage {
             return &[];
         }
         let mut bytes = 0;
+        let mut run_bytes = 0;
         while let Some((shard, first, batch)) = self.gathered.pop_front() {
             let len = batch.bytes().len();
             if bytes > 0 && bytes + len > max_bytes {
@@ -322,9 +320,13 @@ impl Storage {
                 break;
             }
             bytes += len;
+            run_bytes += len;
             match self.writing.last_mut() {
-                Some(run) if run.shard == shard => run.batches.push(batch),
-                _ => self.writing.push(Run { shard, first, batches: vec![batch] }),
+                Some(run) if run.shard == shard && run_bytes <= self.config.run_bytes => run.batches.push(batch),
+                _ => {
+                    run_bytes = len;
+                    self.writing.push(Run { shard, first, batches: vec![batch] });
+                }
             }
         }
         self.gathered_bytes -= bytes;
@@ -559,7 +561,13 @@ mod tests {
 
     fn storage(shares_journal: bool) -> Storage {
         let sequencer = NodeId(7);
-        Storage::new(StorageConfig { sequencer, shares_journal, early_bytes: 1000, resend_after_us: Some(10) })
+        Storage::new(StorageConfig {
+            sequencer,
+            shares_journal,
+            early_bytes: 1000,
+            run_bytes: 200,
+            resend_after_us: Some(10),
+        })
     }
 
     fn batch(records: u32) -> Batch {
@@ -591,6 +599,24 @@ mod tests {
         assert_eq!(out, [], "nothing is reported before it is on disk");
         storage.written(0, &[AT], &mut out);
         assert_eq!(out, [stored(3), progress(3, 3)]);
+    }
+
+    #[test]
+    fn runs_end_where_they_would_become_too_long() {
+        let mut storage = storage(false);
+        let (small, large) = (batch(1), batch(40));
+        assert!(2 * small.bytes().len() <= 200 && 200 < large.bytes().len());
+        let batches = [small.clone(), small.clone(), large, small.clone(), small.clone(), small.clone()];
+        let mut first = 0;
+        for batch in &batches {
+            storage.on_replicate(SHARD, LocalId(first), batch.clone(), &mut Vec::new());
+            first += u64::from(batch.record_count());
+        }
+        let runs = storage.take_writes(1 << 20, &mut Vec::new()).to_vec();
+        let shape: Vec<(u64, usize)> = runs.iter().map(|run| (run.first.0, run.batches.len())).collect();
+        let in_a_run = 200 / small.bytes().len();
+        assert_eq!(shape[..3], [(0, 2), (2, 1), (42, in_a_run.min(3))]);
+        assert_eq!(runs.iter().flat_map(|run| run.batches.clone()).collect::<Vec<_>>(), batches);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use boki_disk::{BlobError, DirError};
+use boki_disk::{BlobError, Compression, DataKeys, DirError};
 use boki_log::Limits;
 use boki_log::machine::Damage;
 
@@ -18,6 +18,9 @@ pub enum Durability {
     Memory,
 }
 
+/// Larger frames compress no better.
+const CODED_RUN_BYTES: usize = 64 << 10;
+
 /// How to open a node.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
@@ -31,6 +34,12 @@ pub struct NodeConfig {
     pub segment_bytes: u64,
     /// Memory for recent records, in bytes.
     pub cache_bytes: usize,
+    /// Whether records are compressed on disk.
+    pub compression: Compression,
+    /// The keys of an encrypted data directory; a directory that is made is encrypted if there are any.
+    pub keys: Option<DataKeys>,
+    /// With keys: a data directory that is not encrypted is from now on.
+    pub encrypt: bool,
     /// What tells it the time.
     pub clock: Clock,
 }
@@ -45,8 +54,17 @@ impl NodeConfig {
             limits: Limits::default(),
             segment_bytes: 64 << 20,
             cache_bytes: 64 << 20,
+            compression: Compression::None,
+            keys: None,
+            encrypt: false,
             clock: Clock::system(),
         }
+    }
+
+    /// Bytes of records that lie in one frame, about. One that is compressed or encrypted is read as a whole, so it is small.
+    pub(crate) fn run_bytes(&self) -> usize {
+        let is_plain = self.compression == Compression::None && self.keys.is_none();
+        if is_plain { usize::MAX } else { CODED_RUN_BYTES }
     }
 }
 
@@ -91,9 +109,8 @@ impl OpenError {
         match self {
             OpenError::Directory(error) => code_of_directory(error),
             OpenError::Journal(boki_disk::OpenError::Damaged { what, .. }) => code_of_damage(what),
+            OpenError::Journal(boki_disk::OpenError::NoKey { .. }) => "BK0331",
             OpenError::Journal(boki_disk::OpenError::Removed(error)) | OpenError::Blob(error) => code_of_blob(error),
-            OpenError::Damaged { damage: Damage::NotBegun { .. }, .. }
-            | OpenError::Checkpoint(Damage::NotBegun { .. }) => "BK0317",
             OpenError::Damaged { .. } | OpenError::Checkpoint(_) => "BK0313",
             OpenError::Journal(_) | OpenError::Mark(_) | OpenError::Thread(_) => "BK0314",
         }
@@ -106,6 +123,8 @@ fn code_of_directory(error: &DirError) -> &'static str {
         DirError::Blob { source, .. } => code_of_blob(source),
         DirError::Missing { .. } => "BK0315",
         DirError::OldMeta { .. } => "BK0317",
+        DirError::NoKey { .. } => "BK0331",
+        DirError::NotEncrypted { .. } => "BK0332",
         DirError::Format { .. } => "BK0318",
         DirError::Foreign { .. } => "BK0319",
         _ => "BK0312",

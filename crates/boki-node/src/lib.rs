@@ -19,7 +19,7 @@ mod reply;
 mod status;
 
 pub use blobs::{BlobSink, BlobSource, Blobs};
-pub use boki_disk::{BlobError, BlobName};
+pub use boki_disk::{BlobError, BlobName, Compression, DataKey, DataKeys, InvalidDataKey};
 pub use boki_log::engine::OpId;
 pub use catalog::Book;
 pub use clock::Clock;

@@ -33,10 +33,14 @@ pub(crate) struct Opened {
 
 /// Opens the data directory and reads back what is in it.
 pub(crate) fn open(config: &NodeConfig) -> Result<Opened, OpenError> {
-    let directory = DataDir::open(&config.data)?;
+    let directory = DataDir::open_with(&config.data, config.keys.as_ref(), config.encrypt)?;
     let node = NodeId(directory.meta().node);
     let term = Term(directory.meta().term);
-    let mut machine = Machine::new(MachineConfig::alone(node, term, config.limits.clone(), config.cache_bytes));
+    let mut machine_config = MachineConfig::alone(node, term, config.limits.clone(), config.cache_bytes);
+    if let Some(storage) = &mut machine_config.storage {
+        storage.run_bytes = config.run_bytes();
+    }
+    let mut machine = Machine::new(machine_config);
     let mut checkpoint_bytes = 0;
     let mut covered = None;
     if let Some(bytes) = directory.read_blob(CHECKPOINT)? {
@@ -51,6 +55,8 @@ pub(crate) fn open(config: &NodeConfig) -> Result<Opened, OpenError> {
         first_segment_bytes: defaults.first_segment_bytes.min(config.segment_bytes),
         term: directory.meta().term,
         sync: config.durability == Durability::Fsync,
+        compression: config.compression,
+        keyring: directory.keyring().cloned(),
         ..defaults
     };
     let mut damaged = None;
@@ -77,6 +83,7 @@ pub(crate) fn open(config: &NodeConfig) -> Result<Opened, OpenError> {
     directory.begin()?;
     journal.mark().map_err(OpenError::Mark)?;
     let store = BlobStore::open(directory.vfs(), directory.meta().id, config.durability == Durability::Fsync)?;
+    let store = store.sealed(directory.keyring().cloned());
     let blobs = Blobs::new(store, directory.meta().term);
     let keeping = Keeping::new(covered, checkpoint_bytes, uncovered_bytes);
     Ok(Opened { machine, journal, directory, keeping, blobs })

@@ -33,5 +33,5 @@ pub use telemetry::{TelemetryError, start_telemetry};
 pub use virtual_time::virtual_runtime;
 pub use workers::{EnvFileError, pool_spec, shell_command};
 
-pub use boki_node::Clock;
+pub use boki_node::{Clock, DataKey, InvalidDataKey};
 pub use versions::{APP_FILE, TOKEN_FILE, check_app, check_app_name};

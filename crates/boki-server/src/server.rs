@@ -318,6 +318,9 @@ async fn open_node(config: &Config, clock: Clock) -> Result<Node, StartError> {
         limits: config.limits.log(),
         segment_bytes: config.log.segment.0,
         cache_bytes: config.log.cache.bytes(),
+        compression: config.log.compression.into(),
+        keys: config.data_keys.clone(),
+        encrypt: config.log.encrypt,
         clock,
     };
     match tokio::task::spawn_blocking(move || Node::open(node_config)).await {

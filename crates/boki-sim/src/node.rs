@@ -165,6 +165,7 @@ pub fn config(plan: &Plan, id: NodeId, term: u32) -> MachineConfig {
             sequencer: plan.sequencer,
             shares_journal: false,
             early_bytes: plan.early_bytes,
+            run_bytes: usize::MAX,
             resend_after_us,
         }),
         sequencer: (plan.sequencer == id).then(|| SequencerConfig {

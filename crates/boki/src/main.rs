@@ -7,9 +7,9 @@ mod cli;
 mod demo;
 mod deploy;
 mod dev;
-mod doctor;
 mod failure;
 mod http;
+mod key;
 mod limits;
 mod lines;
 mod log;
@@ -67,7 +67,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::New(args) => new::run(&args, out),
         Command::Test(args) => test::run(&args),
         Command::Config(command) => settings::run(&command, out),
-        Command::Doctor(args) => on_one_core(doctor::run(args, out)),
+        Command::Key(command) => key::run(&command, out),
         Command::Explain { code } => explain(&code, out),
         Command::Completions { shell } => completions(shell, out),
         Command::WorkerExec(args) => workers::exec(&args),

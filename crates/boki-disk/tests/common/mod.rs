@@ -1,9 +1,13 @@
 //! What the tests of the journal share: a small journal on a disk in memory, and groups that are told apart.
 #![allow(dead_code, unreachable_pub)]
 
+use std::sync::Arc;
+
 use boki_disk::mem::MemDisk;
 use boki_disk::vfs::Vfs;
-use boki_disk::{Frame, GroupPlace, Journal, JournalConfig, Location, OpenError, WriteError};
+use boki_disk::{
+    Compression, DataKey, DataKeys, Frame, GroupPlace, Journal, JournalConfig, Keyring, Location, OpenError, WriteError,
+};
 use bytes::Bytes;
 
 /// Id of the data directory.
@@ -15,6 +19,14 @@ pub type Read = (u8, Bytes);
 /// Segments with room for three groups of one block.
 pub fn config() -> JournalConfig {
     JournalConfig { segment_bytes: 16 << 10, first_segment_bytes: 16 << 10, ..JournalConfig::new(DIRECTORY) }
+}
+
+/// The same with frames that are compressed or sealed or both; in a directory that `accepts_plain` ones too.
+pub fn coded(is_compressed: bool, is_sealed: bool, accepts_plain: bool) -> JournalConfig {
+    let keys = DataKeys { current: DataKey::from_bytes([1; 32]), old: vec![] };
+    let ring = is_sealed.then(|| Arc::new(Keyring::new(&keys, accepts_plain).unwrap()));
+    let compression = if is_compressed { Compression::Lz4 } else { Compression::None };
+    JournalConfig { compression, keyring: ring, ..config() }
 }
 
 /// Opens the journal and returns every frame in it.

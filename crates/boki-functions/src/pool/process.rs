@@ -31,6 +31,8 @@ const LAST_LINES_WITHIN: Duration = Duration::from_millis(500);
 const PASSED_VARIABLES: &[&str] =
     &["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR"];
 const PASSED_PREFIX: &str = "LC_";
+/// What no process is given.
+const WITHHELD_VARIABLES: [&str; 2] = ["BOKI_DATA_KEY", "BOKI_DATA_KEY_OLD"];
 
 /// What a process is told to do, each more than the one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -318,6 +320,10 @@ fn set_environment(command: &mut Command, env: &Environment) {
                 command.env(name, value);
             }
         }
+    }
+    // Even if everything is passed on: what the server's data is sealed with is nobody else's.
+    for secret in WITHHELD_VARIABLES {
+        command.env_remove(secret);
     }
     command.envs(env.set.iter().map(|(name, value)| (name, value)));
 }

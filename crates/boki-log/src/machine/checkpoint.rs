@@ -9,6 +9,8 @@
 //! | 1 | journal | the last group that is covered: segment u64, group u64, offset u32; empty if there is none |
 //! | 2 | order | how far each shard is ordered: engine u16, term u32, local id u64 for each |
 //! | 3 | index | the snapshot of the index |
+//!
+//! Version 1 had no sections: the order's length (u32) and its entries, then the snapshot.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -20,6 +22,7 @@ use crate::index::Index;
 use crate::storage::GroupPlace;
 
 const VERSION: u32 = 2;
+const WITHOUT_SECTIONS: u32 = 1;
 
 const JOURNAL: u8 = 1;
 const ORDER: u8 = 2;
@@ -42,12 +45,9 @@ impl Machine {
     /// Takes back what a checkpoint holds, before any frame.
     ///
     /// # Errors
-    /// [`Damage::Unreadable`], [`Damage::NotBegun`].
+    /// [`Damage::Unreadable`].
     pub fn recover_checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<(), Damage> {
         let Checkpoint { covered, ordered, index } = checkpoint;
-        for (shard, _) in ordered {
-            self.check_begun(*shard)?;
-        }
         let index = Index::restore(index).map_err(|source| Damage::Unreadable { what: "checkpoint", source })?;
         self.covered = *covered;
         if let Some(sequencer) = &mut self.sequencer {
@@ -142,8 +142,10 @@ impl Checkpoint {
 
 fn decode(bytes: &Bytes) -> Result<Checkpoint, LogError> {
     let mut reader = Reader::new(bytes);
-    if reader.u32()? != VERSION {
-        return Err(LogError::Malformed { reason: "a checkpoint of another version" });
+    match reader.u32()? {
+        VERSION => {}
+        WITHOUT_SECTIONS => return decode_without_sections(reader),
+        _ => return Err(LogError::Malformed { reason: "a checkpoint of another version" }),
     }
     let mut checkpoint = Checkpoint::default();
     let mut next = JOURNAL;
@@ -164,8 +166,7 @@ fn decode(bytes: &Bytes) -> Result<Checkpoint, LogError> {
             }
             ORDER => {
                 while section.remaining() >= ORDER_ENTRY_BYTES {
-                    let shard = ShardId { engine: NodeId(section.u16()?), term: Term(section.u32()?) };
-                    checkpoint.ordered.push((shard, LocalId(section.u64()?)));
+                    checkpoint.ordered.push(order_entry(&mut section)?);
                 }
             }
             _ => checkpoint.index = section.rest(),
@@ -176,6 +177,18 @@ fn decode(bytes: &Bytes) -> Result<Checkpoint, LogError> {
         return Err(LogError::Malformed { reason: "a section is missing" });
     }
     Ok(checkpoint)
+}
+
+fn order_entry(reader: &mut Reader<'_>) -> Result<(ShardId, LocalId), LogError> {
+    let shard = ShardId { engine: NodeId(reader.u16()?), term: Term(reader.u32()?) };
+    Ok((shard, LocalId(reader.u64()?)))
+}
+
+/// What version 1 wrote: it covers nothing, so every frame is read again.
+fn decode_without_sections(mut reader: Reader<'_>) -> Result<Checkpoint, LogError> {
+    let count = reader.u32()?;
+    let ordered = (0..count).map(|_| order_entry(&mut reader)).collect::<Result<_, _>>()?;
+    Ok(Checkpoint { covered: None, ordered, index: reader.rest() })
 }
 
 /// Appends a section: its id, its length, and what `put` appends.

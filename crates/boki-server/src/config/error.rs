@@ -48,6 +48,14 @@ pub enum ConfigError {
         /// What is wrong, and what is allowed.
         reason: String,
     },
+    /// A data key cannot be used. Its text is shown nowhere.
+    #[error("{variable}: {reason}")]
+    DataKey {
+        /// The variable, or the file that it names.
+        variable: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// An address that others can reach, though nothing asks callers who they are.
     #[error("server.listen: {listen} can be reached from other machines, and nothing asks callers who they are")]
     Insecure {
@@ -64,6 +72,7 @@ impl ConfigError {
             ConfigError::Unreadable { .. } => "BK0520",
             ConfigError::InFile { .. } | ConfigError::InEnvironment { .. } | ConfigError::Value { .. } => "BK0521",
             ConfigError::Insecure { .. } => "BK0522",
+            ConfigError::DataKey { .. } => "BK0333",
         }
     }
 
@@ -72,6 +81,7 @@ impl ConfigError {
     pub fn next(&self) -> &'static str {
         match self {
             ConfigError::Unreadable { .. } => "boki server --config PATH",
+            ConfigError::DataKey { .. } => "boki key new",
             ConfigError::Insecure { .. } => {
                 "boki server --listen 127.0.0.1:2654, or add --insecure if the network is trusted"
             }

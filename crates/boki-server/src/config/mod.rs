@@ -1,9 +1,10 @@
 //! `boki.toml`: what an operator can set, where it comes from, and what is wrong with it.
 //!
 //! A setting comes from its default, from the file, or from an environment variable `BOKI_SECTION__KEY`, the
-//! later of these winning. Nothing here opens a file other than `boki.toml` or starts anything. A
+//! later of these winning. Nothing here opens a file other than `boki.toml` and files of data keys, or starts anything. A
 //! [`Config`] that [`Config::load`] returned has passed [`Config::check`].
 
+mod data_keys;
 mod error;
 mod limit;
 mod mounts;
@@ -13,6 +14,7 @@ mod worker;
 
 use std::path::{Path, PathBuf};
 
+use boki_node::DataKeys;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
@@ -21,8 +23,8 @@ pub use error::ConfigError;
 pub use limit::LimitSection;
 pub use mounts::{MountSection, RESERVED};
 pub use sections::{
-    CallsSection, DEFAULT_PORT, DeploySection, Dev, Durability, FunctionsSection, LimitsSection, LogFormat, LogSection,
-    ServerSection, TelemetrySection, TestSection, VersionsSection,
+    CallsSection, Compression, DEFAULT_PORT, DeploySection, Dev, Durability, FunctionsSection, LimitsSection,
+    LogFormat, LogSection, ServerSection, TelemetrySection, TestSection, VersionsSection,
 };
 pub use units::{Cores, Size, Span};
 pub use worker::WorkerSection;
@@ -60,6 +62,9 @@ pub struct Config {
     pub calls: CallsSection,
     /// What the server says about itself.
     pub telemetry: TelemetrySection,
+    /// The keys of an encrypted data directory: secrets, which only the environment can give.
+    #[serde(skip)]
+    pub data_keys: Option<DataKeys>,
     /// No setting, but the program's own affair: see `FunctionsConfig::launcher`.
     #[serde(skip)]
     pub launcher: Option<PathBuf>,
@@ -67,7 +72,7 @@ pub struct Config {
 
 impl Config {
     /// Reads `file` (without one, only defaults apply) and `env`, in which variables without the prefix
-    /// `BOKI_` or without `__` are skipped.
+    /// `BOKI_`, or without `__` and not of data keys, are skipped.
     ///
     /// # Errors
     /// [`ConfigError`]: it says the file or variable, the line, the key, and what is allowed.
@@ -94,7 +99,8 @@ impl Config {
     ) -> Result<Config, ConfigError> {
         let mut config: Config = toml::from_str(text).map_err(|error| ConfigError::in_file(name, text, &error))?;
         let mut table: Table = toml::from_str(text).map_err(|error| ConfigError::in_file(name, text, &error))?;
-        let mut variables: Vec<(String, String)> = env.into_iter().filter(|(key, _)| is_setting(key)).collect();
+        let (mut variables, others): (Vec<_>, Vec<_>) = env.into_iter().partition(|(key, _)| is_setting(key));
+        let data_keys = data_keys::from_env(&others)?;
         variables.sort();
         for (variable, value) in &variables {
             config = override_one(&mut table, variable, value)?;
@@ -104,7 +110,7 @@ impl Config {
                 Err(ConfigError::value_in(name, text, &variables, key, reason))
             }
             Err(other) => Err(other),
-            Ok(()) => Ok(config),
+            Ok(()) => Ok(Config { data_keys, ..config }),
         }
     }
 

@@ -179,11 +179,35 @@ pub struct LogSection {
     pub segment: Size,
     /// Memory for recent records.
     pub cache: Size,
+    /// Whether records are compressed on disk. It counts for what is written from now on.
+    pub compression: Compression,
+    /// With a data key: encrypts a data directory that is not encrypted yet. What is in it stays as it is.
+    pub encrypt: bool,
+}
+
+/// How records are compressed on disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    /// Not at all.
+    #[default]
+    None,
+    /// With LZ4, where it saves something.
+    Lz4,
+}
+
+impl From<Compression> for boki_node::Compression {
+    fn from(compression: Compression) -> boki_node::Compression {
+        match compression {
+            Compression::None => boki_node::Compression::None,
+            Compression::Lz4 => boki_node::Compression::Lz4,
+        }
+    }
 }
 
 impl Default for LogSection {
     fn default() -> LogSection {
-        LogSection { segment: Size::mib(64), cache: Size::mib(64) }
+        LogSection { segment: Size::mib(64), cache: Size::mib(64), compression: Compression::default(), encrypt: false }
     }
 }
 

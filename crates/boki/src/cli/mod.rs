@@ -4,7 +4,7 @@ mod bench;
 mod client;
 mod demo;
 mod deploy;
-mod doctor;
+mod key;
 mod limits;
 mod logs;
 mod server;
@@ -20,7 +20,7 @@ pub(crate) use client::{
 };
 pub(crate) use demo::DemoArgs;
 pub(crate) use deploy::{DeployArgs, Deployer, VersionsCommand};
-pub(crate) use doctor::DoctorArgs;
+pub(crate) use key::KeyCommand;
 pub(crate) use limits::{LimitsCommand, SetLimit};
 pub(crate) use logs::LogsArgs;
 pub(crate) use server::{ConfigCommand, ConfigFile, DEFAULT_FILE, DevArgs, NewArgs, ServerArgs, TestArgs, Time};
@@ -98,8 +98,9 @@ pub(crate) enum Command {
     /// Check `boki.toml`, and see what it comes to.
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Say what is wrong with a data directory and what that means, and mend what can be mended.
-    Doctor(DoctorArgs),
+    /// Make a key that a data directory is encrypted with.
+    #[command(subcommand)]
+    Key(KeyCommand),
     /// Measure a server, and the machine it runs on.
     Bench(Bench),
     /// Book trips on a real server, kill it twice, and check that nothing was lost or done twice.

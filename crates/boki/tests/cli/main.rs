@@ -6,7 +6,6 @@ mod books;
 mod calls;
 mod deploy;
 mod dev;
-mod doctor;
 mod log;
 mod logs;
 mod offline;
