@@ -5,6 +5,7 @@
 //!   what they need.
 //! - [`fairness`]: one customer beside the backlog of another.
 //! - [`stream`]: one large body instead of many operations.
+//! - [`index`]: the same operations while the log grows.
 //! - [`report`]: figures and ratios, for people and programs.
 //!
 //! The load comes from this process and the server is another, so that neither takes the other's locks, and each pays
@@ -12,6 +13,7 @@
 
 mod fairness;
 mod http;
+mod index;
 mod latency;
 mod loads;
 mod machine;
@@ -54,7 +56,7 @@ pub(crate) async fn run(args: Bench, mut out: Output) -> Result<(), Failure> {
     for workload in parts(&args.workload) {
         bench.run(&workload).await?;
     }
-    let Measurements { figures, idle, streamed, pace } = bench.finish()?;
+    let Measurements { figures, idle, streamed, growth, pace } = bench.finish()?;
     let stream_after = machine::stream_bytes_per_second(&folder, each)?;
     let report = report::Report {
         options: options.clone(),
@@ -63,6 +65,7 @@ pub(crate) async fn run(args: Bench, mut out: Output) -> Result<(), Failure> {
         figures,
         idle,
         streamed,
+        growth,
         beside,
     };
     let format = if out.is_json() { Format::Json } else { options.format };

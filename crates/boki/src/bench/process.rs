@@ -57,7 +57,14 @@ impl OwnProcess {
         self.child.id()
     }
 
-    fn stop(&mut self) -> io::Result<()> {
+    /// Ends it at once, as a crash would; returns when it has ended.
+    pub(crate) fn kill(&mut self) -> io::Result<()> {
+        self.child.kill()?;
+        self.child.wait().map(drop)
+    }
+
+    /// Asks it to end; returns when it has ended.
+    pub(crate) fn stop(&mut self) -> io::Result<()> {
         if self.child.try_wait()?.is_none() {
             let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
             match pid.map(|pid| kill_process(pid, Signal::TERM)) {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::fairness::{ALONE, BESIDE};
+use super::index::Growth;
 use super::latency::Measured;
 use super::machine::Pace;
 use super::stream::Streamed;
@@ -25,6 +26,7 @@ pub(crate) struct Report {
     pub(crate) figures: Vec<Figure>,
     pub(crate) idle: Vec<Idle>,
     pub(crate) streamed: Vec<Streamed>,
+    pub(crate) growth: Growth,
     pub(crate) beside: Vec<Beside>,
 }
 
@@ -74,6 +76,9 @@ impl Report {
         for streamed in &self.streamed {
             let _ = write!(text, "\n{}", stream_line(streamed));
         }
+        for line in self.growth.lines() {
+            let _ = write!(text, "\n{line}");
+        }
         let ratios: Vec<_> =
             self.ratios().iter().map(|ratio| vec![format!("{:.2}", ratio.value), ratio.name.clone()]).collect();
         let _ = write!(text, "\n\n{}", aligned(&["ratio", ""], &ratios));
@@ -88,6 +93,9 @@ impl Report {
         }
         for streamed in &self.streamed {
             let _ = write!(text, "\n{}\n", stream_line(streamed));
+        }
+        for line in self.growth.lines() {
+            let _ = write!(text, "\n{line}\n");
         }
         let ratios: Vec<_> =
             self.ratios().iter().map(|ratio| vec![ratio.name.clone(), format!("{:.2}", ratio.value)]).collect();
@@ -128,6 +136,7 @@ impl Report {
                 "resident_bytes_before": streamed.resident_bytes.map(|(before, _)| before),
                 "resident_bytes_peak": streamed.resident_bytes.map(|(_, most)| most),
             })).collect::<Vec<_>>(),
+            "growth": self.growth.to_json(),
             "beside": self.beside,
             "ratios": ratios,
         })

@@ -28,7 +28,7 @@ pub(crate) struct ServerUnderTest {
     // Before the folder: its processes end first.
     process: Option<OwnProcess>,
     _worker: Option<OwnProcess>,
-    _folder: Option<TempDir>,
+    folder: Option<TempDir>,
     address: String,
     /// From the start of the process to its first answer over HTTP.
     pub(crate) first_answer: Option<Duration>,
@@ -44,6 +44,24 @@ pub(crate) enum Workers {
     Busy,
     /// So many functions, on as few workers as take them.
     Many(u32),
+}
+
+/// How a server ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// It was asked to.
+    Stopped,
+    /// As by a crash.
+    Killed,
+}
+
+impl End {
+    pub(crate) fn past(self) -> &'static str {
+        match self {
+            End::Stopped => "stopped",
+            End::Killed => "killed",
+        }
+    }
 }
 
 /// How many functions one worker of many has; it could have 4096.
@@ -71,17 +89,29 @@ impl ServerUnderTest {
         let within = folder(options);
         let cannot = |error| Failure::io(format!("cannot make a folder in {}", within.display()), &error);
         let folder = tempfile::Builder::new().prefix("boki-bench-").tempdir_in(&within).map_err(cannot)?;
-        let file = folder.path().join("boki.toml");
-        fs::write(&file, config(folder.path(), options, workers)?).map_err(cannot)?;
-        let file = file.to_str().ok_or_else(|| broken("the folder's path is not UTF-8"))?;
-        let mut process = OwnProcess::start("the server", &["--json", "server", "--config", file], &[])?;
-        let ready: Value = serde_json::from_str(&process.line()?).unwrap_or_default();
-        let address =
-            ready["address"].as_str().ok_or_else(|| broken("the server does not say its address"))?.to_owned();
-        let mut connection = HttpConnection::open(&address).await?;
-        connection.exchange(&request("GET", "/healthz", &address, "", b"")).await?;
-        let first_answer = Some(process.started().elapsed());
-        Ok(ServerUnderTest { process: Some(process), _worker: None, _folder: Some(folder), address, first_answer })
+        fs::write(config_file(folder.path()), config(folder.path(), options, workers)?).map_err(cannot)?;
+        let (process, address, first_answer) = launch(folder.path()).await?;
+        let (process, first_answer) = (Some(process), Some(first_answer));
+        Ok(ServerUnderTest { process, _worker: None, folder: Some(folder), address, first_answer })
+    }
+
+    /// Ends the server, which must be ours, and starts it again with its data; returns how long its end took.
+    pub(crate) async fn restart(&mut self, end: End) -> Result<Duration, Failure> {
+        let (Some(process), Some(folder)) = (&mut self.process, &self.folder) else {
+            return Err(Failure::input("only a server of the benchmark's own is started again", "leave out --server"));
+        };
+        let begun = Instant::now();
+        let ended = match end {
+            End::Stopped => process.stop(),
+            End::Killed => process.kill(),
+        };
+        ended.map_err(|error| Failure::io("cannot end the server", &error))?;
+        let took = begun.elapsed();
+        let (process, address, first_answer) = launch(folder.path()).await?;
+        self.process = Some(process);
+        self.address = address;
+        self.first_answer = Some(first_answer);
+        Ok(took)
     }
 
     async fn existing(address: &str, workers: Workers) -> Result<ServerUnderTest, Failure> {
@@ -100,7 +130,7 @@ impl ServerUnderTest {
                 Some(process)
             }
         };
-        Ok(ServerUnderTest { process: None, _worker: worker, _folder: None, address, first_answer: None })
+        Ok(ServerUnderTest { process: None, _worker: worker, folder: None, address, first_answer: None })
     }
 
     pub(crate) fn address(&self) -> &str {
@@ -119,6 +149,23 @@ impl ServerUnderTest {
         pids.push(pid);
         Ok(Some(CpuClock::of(pids)))
     }
+}
+
+fn config_file(folder: &Path) -> PathBuf {
+    folder.join("boki.toml")
+}
+
+/// Starts a server that is configured in `folder`; returns its address and how long it took to answer.
+async fn launch(folder: &Path) -> Result<(OwnProcess, String, Duration), Failure> {
+    let file = config_file(folder);
+    let file = file.to_str().ok_or_else(|| broken("the folder's path is not UTF-8"))?;
+    let mut process = OwnProcess::start("the server", &["--json", "server", "--config", file], &[])?;
+    let ready: Value = serde_json::from_str(&process.line()?).unwrap_or_default();
+    let address = ready["address"].as_str().ok_or_else(|| broken("the server does not say its address"))?.to_owned();
+    let mut connection = HttpConnection::open(&address).await?;
+    connection.exchange(&request("GET", "/healthz", &address, "", b"")).await?;
+    let first_answer = process.started().elapsed();
+    Ok((process, address, first_answer))
 }
 
 fn config(folder: &Path, options: &BenchOptions, workers: Workers) -> Result<String, Failure> {

@@ -6,6 +6,7 @@ use boki_sdk::{Book, Client};
 use bytes::Bytes;
 
 use super::http::{HttpConnection, request};
+use super::index::{Growth, grow};
 use super::latency::{Load, Measured, Plan, broken, closed_loop};
 use super::loads::{Append, BOOK, Exchange, Nested, Ping, ReadLast};
 use super::machine::{Meter, Pace};
@@ -63,6 +64,7 @@ pub(crate) struct Loads<'a> {
     figures: Vec<Figure>,
     idle: Vec<Idle>,
     streamed: Vec<Streamed>,
+    growth: Growth,
 }
 
 /// Everything that was measured, and the machine's pace over the whole time.
@@ -70,6 +72,7 @@ pub(crate) struct Measurements {
     pub(crate) figures: Vec<Figure>,
     pub(crate) idle: Vec<Idle>,
     pub(crate) streamed: Vec<Streamed>,
+    pub(crate) growth: Growth,
     pub(crate) pace: Pace,
 }
 
@@ -77,13 +80,14 @@ impl<'a> Loads<'a> {
     pub(crate) fn new(options: &'a BenchOptions, note: &'a dyn Fn(&str)) -> Result<Loads<'a>, Failure> {
         let mut meter = Meter::new(&folder(options), options.size as usize)?;
         let pace = meter.pace(pace_time(options))?;
-        Ok(Loads { options, note, meter, pace, figures: Vec::new(), idle: Vec::new(), streamed: Vec::new() })
+        let (figures, idle, streamed) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Loads { options, note, meter, pace, figures, idle, streamed, growth: Growth::default() })
     }
 
     pub(crate) fn finish(mut self) -> Result<Measurements, Failure> {
         self.pace.merge(&self.meter.pace(pace_time(self.options))?);
-        let Loads { figures, idle, streamed, pace, .. } = self;
-        Ok(Measurements { figures, idle, streamed, pace })
+        let Loads { figures, idle, streamed, growth, pace, .. } = self;
+        Ok(Measurements { figures, idle, streamed, growth, pace })
     }
 
     /// Measures one workload.
@@ -97,6 +101,10 @@ impl<'a> Loads<'a> {
                 (self.note)(&format!("a stream of {megabytes} MB"));
                 let server = ServerUnderTest::prepare(self.options, Workers::Noop(Language::Rust)).await?;
                 self.streamed.push(stream(&server, u64::from(*megabytes) * 1_000_000).await?);
+                Ok(())
+            }
+            Workload::Index { records } => {
+                self.growth = grow(self, *records).await?;
                 Ok(())
             }
             Workload::Idle { window, functions, called } => self.idle(*window, *functions, *called).await,
@@ -140,7 +148,7 @@ impl<'a> Loads<'a> {
         (self.note)(text);
     }
 
-    fn payload(&self) -> Bytes {
+    pub(super) fn payload(&self) -> Bytes {
         // Neither JSON nor all the same byte, so that no shortcut applies.
         (0..self.options.size).map(|at| b'a' + (at % 23) as u8).collect()
     }

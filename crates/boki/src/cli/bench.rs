@@ -20,6 +20,7 @@ Examples:
   boki bench http --server 127.0.0.1:2654          a server that runs already; nothing else is started
   PYTHONPATH=sdk/python/src boki bench call --worker python --nested
   boki bench idle --functions 10000 --called 1000
+  boki bench index --records 10000000 --size 64 --seconds 2
   boki bench url http://127.0.0.1:8080/ --clients 64     another HTTP server, under the same load
   boki bench --json all > bench.json")]
 pub(crate) struct Bench {
@@ -130,6 +131,12 @@ pub(crate) enum Workload {
         #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
         megabytes: u32,
     },
+    /// What an append and a read cost while the log grows, in powers of ten; its memory, and how long it takes to open.
+    Index {
+        /// How many records the log has in the end, a tenth as many tags; with --size 16 a hundred million take about 15 GB.
+        #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(10..=1_000_000_000))]
+        records: u64,
+    },
     /// A server without load: memory, processor time, wake-ups, and how fast it starts.
     Idle {
         /// How long to watch it, in seconds.
@@ -165,7 +172,7 @@ pub(crate) enum Workload {
         #[arg(long, value_delimiter = ',', default_value = "64", value_parser = in_flight())]
         clients: Vec<u32>,
     },
-    /// All of these.
+    /// All of these but index, fairness and url.
     All,
 }
 
