@@ -1,6 +1,7 @@
 //! How an operation on the log can fail. Every failure has a stable code with a page in `docs/errors/`.
 
 use crate::ids::Seq;
+use crate::index::TableError;
 use crate::tag::Tag;
 
 /// Why an operation was not done.
@@ -110,6 +111,19 @@ pub enum LogError {
         /// What was found.
         reason: String,
     },
+    /// A file of the index cannot be read. What depends on it is not known.
+    #[error("the index cannot be read: {reason}")]
+    IndexUnreadable {
+        /// Which file, and what was found.
+        reason: String,
+    },
+    /// A file of the index cannot be read, and a batch could not be judged without it: this process appends nothing more
+    /// until it is restarted. The outcome of this append is not known; repeat it with the same id.
+    #[error("the log cannot go on: its index cannot be read ({reason}); the outcome of this append is not known")]
+    IndexFailed {
+        /// Which file, and what was found.
+        reason: String,
+    },
     /// Too much is waiting already.
     #[error("overloaded: {what}; try again later")]
     Overloaded {
@@ -132,6 +146,12 @@ pub enum Retry {
     WithSameId,
 }
 
+impl From<TableError> for LogError {
+    fn from(error: TableError) -> LogError {
+        LogError::IndexUnreadable { reason: error.to_string() }
+    }
+}
+
 impl LogError {
     /// The stable code, as in `docs/errors/`.
     #[must_use]
@@ -152,6 +172,8 @@ impl LogError {
             LogError::DiskFull => "BK0301",
             LogError::WriteFailed { .. } => "BK0302",
             LogError::ReadFailed { .. } => "BK0303",
+            LogError::IndexUnreadable { .. } => "BK0306",
+            LogError::IndexFailed { .. } => "BK0307",
             LogError::Overloaded { .. } => "BK0304",
             LogError::ShuttingDown => "BK0305",
         }
@@ -161,8 +183,11 @@ impl LogError {
     #[must_use]
     pub fn retry(&self) -> Retry {
         match self {
-            LogError::DiskFull | LogError::Overloaded { .. } | LogError::ReadFailed { .. } => Retry::Later,
-            LogError::WriteFailed { .. } | LogError::ShuttingDown => Retry::WithSameId,
+            LogError::DiskFull
+            | LogError::Overloaded { .. }
+            | LogError::ReadFailed { .. }
+            | LogError::IndexUnreadable { .. } => Retry::Later,
+            LogError::WriteFailed { .. } | LogError::IndexFailed { .. } | LogError::ShuttingDown => Retry::WithSameId,
             _ => Retry::Never,
         }
     }

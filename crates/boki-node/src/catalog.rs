@@ -39,8 +39,8 @@ impl Node {
         let tag = tag_of(name)?;
         let (id, created_us) = self
             .with_index(|index| {
-                let seq = index.tail(BookId::CATALOG, Some(&tag));
-                index.place(seq).map(|(_, _, time_us)| (BookId(seq.0), time_us))
+                let seq = index.tail(BookId::CATALOG, Some(&tag)).ok()?;
+                index.place(seq).ok()?.map(|(_, _, time_us)| (BookId(seq.0), time_us))
             })
             .ok_or_else(|| LogError::BookNotFound { name: name.to_owned() })?;
         Ok(Book { id, name: name.to_owned(), created_us })

@@ -372,7 +372,7 @@ impl State {
             Op::SetAux(set_aux) => set_aux.book,
         };
         let exists = book == BookId::CATALOG
-            || self.machine.engine().is_some_and(|engine| engine.index().contains(BookId::CATALOG, Seq(book.0)));
+            || self.machine.engine().is_some_and(|engine| engine.index().has_book(book));
         (!exists).then(|| LogError::BookNotFound { name: book.to_string() })
     }
 
@@ -487,8 +487,8 @@ impl Shared {
 
 /// How many books there are: what is in the catalog, but for its few entries.
 fn books_in(index: &Index) -> u64 {
-    let (entries, _) = index.tags(BookId::CATALOG, PREFIX, None, MAX_ENTRIES);
-    index.count(BookId::CATALOG).saturating_sub(entries.len() as u64)
+    let entries = index.tags(BookId::CATALOG, PREFIX, None, MAX_ENTRIES).map_or(0, |(entries, _)| entries.len());
+    index.count(BookId::CATALOG).saturating_sub(entries as u64)
 }
 
 /// The engine answers each operation with a reply of its kind.

@@ -1,7 +1,7 @@
 //! Checks after the run, when everything has come to rest: every engine's index says what the model says, and every promise
 //! was kept.
 
-use boki_log::index::{Index, Verdict};
+use boki_log::index::{Index, TableError, Verdict};
 use boki_log::op::Direction;
 use boki_log::{NodeId, Seq, Tag};
 
@@ -9,7 +9,7 @@ use crate::answers::Stored;
 use crate::disk::NodeDisk;
 use crate::model::Model;
 use crate::plan::Topology;
-use crate::violation::{Checked, ensure, violated};
+use crate::violation::{Checked, Violation, ensure, violated};
 use crate::world::World;
 
 impl World {
@@ -96,6 +96,10 @@ impl World {
     }
 }
 
+fn unreadable(error: TableError) -> Violation {
+    Violation { check: "index", detail: error.to_string() }
+}
+
 /// That `index` answers everything as the model does.
 fn check_index(node: NodeId, index: &Index, model: &Model) -> Checked {
     let at = model.end();
@@ -105,7 +109,7 @@ fn check_index(node: NodeId, index: &Index, model: &Model) -> Checked {
     })?;
     for book in model.books() {
         let tags = model.tags(book, at);
-        let (listed, more) = index.tags(book, "", None, usize::MAX);
+        let (listed, more) = index.tags(book, "", None, usize::MAX).map_err(unreadable)?;
         let listed: Vec<_> = listed.iter().map(|(tag, seq)| (tag.as_str(), *seq)).collect();
         let expected: Vec<_> = tags.iter().map(|(tag, seq)| (*tag, *seq)).collect();
         ensure(listed == expected && !more, "index", || {
@@ -117,18 +121,20 @@ fn check_index(node: NodeId, index: &Index, model: &Model) -> Checked {
             let expected = model.read(book, tag, Seq(0), Direction::Next, at);
             let seqs: Vec<_> = expected.iter().map(|record| record.seq).collect();
             let (mut next, mut prev) = (Vec::new(), Vec::new());
-            index.next(book, tag, Seq(0), usize::MAX, &mut next);
-            index.prev(book, tag, Seq::MAX, usize::MAX, &mut prev);
+            index.next(book, tag, Seq(0), usize::MAX, &mut next).map_err(unreadable)?;
+            index.prev(book, tag, Seq::MAX, usize::MAX, &mut prev).map_err(unreadable)?;
             prev.reverse();
             ensure(next == seqs && prev == seqs, "index", || {
                 format!("{node} has {next:?} and {prev:?} of {book} under {tag:?}, expected {seqs:?}")
             })?;
-            ensure(index.tail(book, tag) == model.tail(book, tag, at), "index", || {
-                format!("{node} has the tail {} of {book} under {tag:?}", index.tail(book, tag))
+            let tail = index.tail(book, tag).map_err(unreadable)?;
+            ensure(tail == model.tail(book, tag, at), "index", || {
+                format!("{node} has the tail {tail} of {book} under {tag:?}")
             })?;
             for record in expected {
-                let time = index.place(record.seq).map(|(_, _, time_us)| time_us);
-                ensure(time == Some(record.time_us) && index.contains(book, record.seq), "index", || {
+                let time = index.place(record.seq).map_err(unreadable)?.map(|(_, _, time_us)| time_us);
+                let exists = index.contains(book, record.seq).map_err(unreadable)?;
+                ensure(time == Some(record.time_us) && exists, "index", || {
                     format!("{node} has the time {time:?} for {}, expected {}", record.seq, record.time_us)
                 })?;
             }

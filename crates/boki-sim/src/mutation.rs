@@ -185,7 +185,7 @@ impl Mutation {
             Mutation::ConditionsBeforeOrder if batch.is_conditional() && batch.raises().next().is_none() => {
                 for condition in batch.conditions() {
                     if let (Condition::Tail { tag, seq }, Some(index)) = (condition, index) {
-                        let actual = index.tail(batch.book(), Some(&tag));
+                        let actual = index.tail(batch.book(), Some(&tag))?;
                         if actual != seq {
                             return Err(LogError::ConditionFailed { tag, expected: seq, actual });
                         }

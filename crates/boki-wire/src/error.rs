@@ -160,6 +160,8 @@ impl ErrorReply {
             "BK0303" => LogError::ReadFailed { seq: seq("seq")?, reason: text("reason")?.to_owned() },
             "BK0304" => LogError::Overloaded { what: "the server has too much waiting" },
             "BK0305" => LogError::ShuttingDown,
+            "BK0306" => LogError::IndexUnreadable { reason: text("reason")?.to_owned() },
+            "BK0307" => LogError::IndexFailed { reason: text("reason")?.to_owned() },
             _ => return None,
         })
     }
@@ -180,7 +182,9 @@ pub fn details_of(error: &LogError) -> Map<String, Value> {
             json!({ "actual": actual.0, "expected": expected.0, "tag": tag.as_str() })
         }
         LogError::Fenced { tag, epoch, fence } => json!({ "epoch": epoch, "fence": fence, "tag": tag.as_str() }),
-        LogError::WriteFailed { reason } => json!({ "reason": reason }),
+        LogError::WriteFailed { reason } | LogError::IndexUnreadable { reason } | LogError::IndexFailed { reason } => {
+            json!({ "reason": reason })
+        }
         LogError::ReadFailed { seq, reason } => json!({ "reason": reason, "seq": seq.0 }),
         LogError::Overloaded { what } => json!({ "what": what }),
         _ => Value::Null,

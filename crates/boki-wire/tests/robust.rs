@@ -76,6 +76,8 @@ fn an_error_that_a_client_acts_on_comes_back_as_it_was() {
         LogError::WriteFailed { reason: "EIO".into() },
         LogError::ReadFailed { seq: Seq(9), reason: "checksum".into() },
         LogError::ShuttingDown,
+        LogError::IndexUnreadable { reason: "index table 7: damaged".into() },
+        LogError::IndexFailed { reason: "index table 7: damaged".into() },
     ] {
         let reply = ErrorReply::from(&error);
         assert_eq!(reply.code, error.code());

@@ -73,7 +73,7 @@ fn next_command(error: &Error, fields: &Map<String, Value>, book: &str) -> Strin
         "BK0113" | "BK0303" => return format!("boki log tail --book {book}"),
         "BK0202" => "stop: a later owner has taken over; take a higher epoch only as the new owner",
         "BK0301" => "df -h, make room, then repeat the command",
-        "BK0302" => "restart the server, then repeat the append with the same --id",
+        "BK0302" | "BK0307" => "restart the server, then repeat the append with the same --id",
         "BK0304" | "BK0405" => "repeat the command after a pause",
         "BK0305" | "BK0410" => "repeat the command once the server is back",
         "BK0401" => "boki functions ls",

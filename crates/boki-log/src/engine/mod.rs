@@ -16,7 +16,7 @@ use crate::batch::{Batch, Kind, Record, RecordBody, ReservedTags};
 use crate::cut::Cut;
 use crate::error::LogError;
 use crate::ids::{BookId, LocalId, NodeId, Position, Seq, ShardId};
-use crate::index::{Gone, Index, Verdict};
+use crate::index::{Gone, Index, TableError, Verdict};
 use crate::limits::Limits;
 use crate::message::{Message, Send};
 use crate::op::{
@@ -140,6 +140,8 @@ pub struct Engine {
     next_query: u64,
     /// Why no append is taken any more.
     failed: Option<LogError>,
+    /// A batch could not be judged: nothing is applied any more.
+    is_stuck: bool,
     nudge_at_us: Option<u64>,
     counters: Counters,
 }
@@ -161,6 +163,7 @@ impl Engine {
             // The answer to a question of an earlier start must not pass for one to a question of this.
             next_query: u64::from(config.shard.term.0) << 32,
             failed: None,
+            is_stuck: false,
             nudge_at_us: None,
             counters: Counters::default(),
             config,
@@ -202,9 +205,9 @@ impl Engine {
         self.index = index;
     }
 
-    /// Drops what the index keeps about seqs that no record has any more.
-    pub(crate) fn forget_gone(&mut self) {
-        self.index.forget_gone();
+    /// The index, to freeze it, or to give it tables.
+    pub(crate) fn index_mut(&mut self) -> &mut Index {
+        &mut self.index
     }
 
     /// Starts an operation.
@@ -255,7 +258,7 @@ impl Engine {
         if actual > limit {
             return Err(LogError::TooLarge { what: "aux data in bytes", actual: actual as u64, limit: limit as u64 });
         }
-        if !self.index.contains(set_aux.book, set_aux.seq) {
+        if !self.index.contains(set_aux.book, set_aux.seq)? {
             return Err(LogError::NoSuchRecord { seq: set_aux.seq });
         }
         self.aux.set(set_aux.seq, set_aux.aux);
@@ -294,14 +297,14 @@ impl Engine {
         match op {
             Op::Read(read) => self.read(now_us, id, read, fx),
             Op::Tail(tail) => {
-                let seq = self.index.tail(tail.book, tail.tag.as_ref());
+                let seq = self.index.tail(tail.book, tail.tag.as_ref())?;
                 let reply = TailReply { seq, position: self.index.position() };
                 fx.outcomes.push((id, done(Reply::Tail(reply))));
                 Ok(())
             }
             Op::Tags(tags) => {
                 let limit = (tags.limit.max(1) as usize).min(self.config.limits.read_records);
-                let (tags, more) = self.index.tags(tags.book, &tags.prefix, tags.after.as_ref(), limit);
+                let (tags, more) = self.index.tags(tags.book, &tags.prefix, tags.after.as_ref(), limit)?;
                 let reply = TagsReply { tags, more, position: self.index.position() };
                 fx.outcomes.push((id, done(Reply::Tags(reply))));
                 Ok(())
@@ -314,8 +317,8 @@ impl Engine {
         let limit = (read.limit.max(1) as usize).min(self.config.limits.read_records);
         let mut seqs = Vec::with_capacity(limit.min(16));
         match read.direction {
-            Direction::Next => self.index.next(read.book, read.tag.as_ref(), read.from, limit, &mut seqs),
-            Direction::Prev => self.index.prev(read.book, read.tag.as_ref(), read.from, limit, &mut seqs),
+            Direction::Next => self.index.next(read.book, read.tag.as_ref(), read.from, limit, &mut seqs)?,
+            Direction::Prev => self.index.prev(read.book, read.tag.as_ref(), read.from, limit, &mut seqs)?,
         }
         if seqs.is_empty()
             && read.direction == Direction::Next
@@ -329,19 +332,19 @@ impl Engine {
             self.nudge_later(now_us);
             return Ok(());
         }
-        let outcome = self.outcome(&seqs);
+        let outcome = self.outcome(&seqs)?;
         fx.outcomes.push((id, outcome));
         Ok(())
     }
 
     /// The records at `seqs`, as many as one reply may hold.
-    fn outcome(&mut self, seqs: &[Seq]) -> Outcome {
+    fn outcome(&mut self, seqs: &[Seq]) -> Result<Outcome, LogError> {
         let position = self.index.position();
         let mut bytes = 0;
         let mut missing = 0;
         let mut records = Vec::with_capacity(seqs.len());
         for seq in seqs {
-            let Some((shard, local, time_us)) = self.index.place(*seq) else { continue };
+            let Some((shard, local, time_us)) = self.index.place(*seq)? else { continue };
             let known = FetchedRecord { seq: *seq, time_us, aux: self.aux.get(*seq) };
             let body = self.cache.get(*seq);
             bytes += body.as_ref().map_or(0, |body| body.bytes().len());
@@ -354,14 +357,14 @@ impl Engine {
         self.counters.cache_misses += missing as u64;
         self.counters.cache_hits += (records.len() - missing) as u64;
         if missing > 0 {
-            return Outcome::Fetch(Fetch { records, position });
+            return Ok(Outcome::Fetch(Fetch { records, position }));
         }
         let whole = |(known, body): (FetchedRecord, Body)| match body {
             Body::Here(body) => Some(known.with(body)),
             Body::Stored(..) => None,
         };
         let records = records.into_iter().filter_map(whole).collect();
-        done(Reply::Records(Records { records, position }))
+        Ok(done(Reply::Records(Records { records, position })))
     }
 
     pub(crate) fn on_stored(&mut self, from: NodeId, shard: ShardId, upto: LocalId, fx: &mut Effects) {
@@ -428,7 +431,7 @@ impl Engine {
 
     /// Applies every cut whose turn it is and whose batches are all here.
     fn apply_cuts(&mut self, now_us: u64, fx: &mut Effects) {
-        while let Some(cut) = self.cuts.remove(&self.index.next_cut()) {
+        while let Some(cut) = self.cuts.remove(&self.index.next_cut()).filter(|_| !self.is_stuck) {
             if let Some((shard, from)) = self.missing(&cut) {
                 if self.fetching.replace((shard, from)) != Some((shard, from)) {
                     for to in &self.config.storages {
@@ -438,7 +441,11 @@ impl Engine {
                 self.cuts.insert(cut.index, cut);
                 break;
             }
-            self.apply(&cut, fx);
+            if let Err(error) = self.apply(&cut, fx) {
+                self.is_stuck = true;
+                self.cuts.clear();
+                self.fail(&LogError::IndexFailed { reason: error.to_string() }, fx);
+            }
         }
         if self.cuts.is_empty() {
             self.settle_nudge();
@@ -474,33 +481,41 @@ impl Engine {
         None
     }
 
-    fn apply(&mut self, cut: &Cut, fx: &mut Effects) {
+    fn apply(&mut self, cut: &Cut, fx: &mut Effects) -> Result<(), TableError> {
         self.index.begin(cut);
         for delta in &cut.deltas {
             let mut at = delta.from;
             while at < delta.end() {
                 let (batch, pending) = if delta.shard == self.config.shard {
-                    let Some(pending) = self.pending.pop() else { return };
+                    let Some(pending) = self.pending.pop() else { return Ok(()) };
                     (pending.batch.clone(), Some(pending))
                 } else {
                     let Some((_, batch)) = self.feed.get_mut(&delta.shard).and_then(VecDeque::pop_front) else {
-                        return;
+                        return Ok(());
                     };
                     (batch, None)
                 };
                 at = LocalId(at.0 + u64::from(batch.record_count()));
-                self.apply_batch(&batch, pending, fx);
+                self.apply_batch(&batch, pending, fx)?;
             }
             if self.feed.get(&delta.shard).is_some_and(VecDeque::is_empty) {
                 self.feed.remove(&delta.shard);
             }
         }
+        Ok(())
     }
 
-    fn apply_batch(&mut self, batch: &Batch, pending: Option<Pending>, fx: &mut Effects) {
+    fn apply_batch(&mut self, batch: &Batch, pending: Option<Pending>, fx: &mut Effects) -> Result<(), TableError> {
         let seq = self.index.position().0;
         let count = batch.record_count();
-        let verdict = self.index.apply(batch, &mut fx.gone);
+        let verdict = match self.index.apply(batch, &mut fx.gone) {
+            Ok(verdict) => verdict,
+            Err(error) => {
+                let failed = LogError::IndexFailed { reason: error.to_string() };
+                fx.outcomes.extend(pending.and_then(|pending| pending.op).map(|op| (op, Outcome::Done(Err(failed)))));
+                return Err(error);
+            }
+        };
         if verdict == Verdict::Applied && batch.kind() == Kind::Records {
             self.counters.appended += u64::from(count);
             for (record, seq) in batch.records().zip(seq.0..) {
@@ -511,7 +526,7 @@ impl Engine {
             self.counters.voided += 1;
         }
         let position = self.index.position();
-        let Some(op) = pending.and_then(|pending| pending.op) else { return };
+        let Some(op) = pending.and_then(|pending| pending.op) else { return Ok(()) };
         let appended = |seq, repeated| Reply::Appended(Appended { seq: Some(seq), count, repeated, position });
         fx.outcomes.push((
             op,
@@ -521,6 +536,7 @@ impl Engine {
                 Verdict::Void(error) => Err(error),
             }),
         ));
+        Ok(())
     }
 
     /// Answers the reads for which enough has been applied, or a record has come.
@@ -533,13 +549,16 @@ impl Engine {
         for (until_us, id, read) in self.waiting.take_noted() {
             let mut seqs = Vec::new();
             let limit = (read.limit.max(1) as usize).min(self.config.limits.read_records);
-            self.index.next(read.book, read.tag.as_ref(), read.from, limit, &mut seqs);
-            if seqs.is_empty() {
-                self.waiting.for_match(until_us, id, read);
-            } else {
-                let outcome = self.outcome(&seqs);
-                fx.outcomes.push((id, outcome));
-            }
+            let found = self.index.next(read.book, read.tag.as_ref(), read.from, limit, &mut seqs);
+            let outcome = match found.map_err(LogError::from) {
+                Ok(()) if seqs.is_empty() => {
+                    self.waiting.for_match(until_us, id, read);
+                    continue;
+                }
+                Ok(()) => self.outcome(&seqs),
+                Err(error) => Err(error),
+            };
+            fx.outcomes.push((id, outcome.unwrap_or_else(|error| Outcome::Done(Err(error)))));
         }
     }
 

@@ -9,12 +9,20 @@ pub(super) const MOST: usize = 1 << 18;
 /// For how long, in microseconds of the order's time.
 pub(super) const LONGEST_US: u64 = 60 * 60 * 1_000_000;
 
+/// An id, when it came, and the first seq of its batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Remembered {
+    pub(super) time_us: u64,
+    pub(super) id: AppendId,
+    pub(super) seq: Seq,
+}
+
 /// The last [`MOST`] ids, none older than [`LONGEST_US`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct IdWindow {
     seqs: BTreeMap<AppendId, Seq>,
     /// Oldest first.
-    pub(super) order: VecDeque<(u64, AppendId)>,
+    pub(super) order: VecDeque<Remembered>,
 }
 
 impl IdWindow {
@@ -29,7 +37,7 @@ impl IdWindow {
     /// Remembers an id that is not in the window.
     pub(super) fn insert(&mut self, id: AppendId, seq: Seq, time_us: u64) {
         self.seqs.insert(id, seq);
-        self.order.push_back((time_us, id));
+        self.order.push_back(Remembered { time_us, id, seq });
         if self.order.len() > MOST {
             self.drop_oldest();
         }
@@ -37,13 +45,13 @@ impl IdWindow {
 
     /// Forgets what is too old at `time_us`.
     pub(super) fn expire(&mut self, time_us: u64) {
-        while self.order.front().is_some_and(|(at, _)| time_us.saturating_sub(*at) > LONGEST_US) {
+        while self.order.front().is_some_and(|oldest| time_us.saturating_sub(oldest.time_us) > LONGEST_US) {
             self.drop_oldest();
         }
     }
 
     fn drop_oldest(&mut self) {
-        if let Some((_, id)) = self.order.pop_front() {
+        if let Some(Remembered { id, .. }) = self.order.pop_front() {
             self.seqs.remove(&id);
         }
     }

@@ -48,7 +48,7 @@ impl Machine {
     /// [`Damage::Unreadable`].
     pub fn recover_checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<(), Damage> {
         let Checkpoint { covered, ordered, index } = checkpoint;
-        let index = Index::restore(index).map_err(|source| Damage::Unreadable { what: "checkpoint", source })?;
+        let index = Index::restore_snapshot(index).map_err(|source| Damage::Unreadable { what: "checkpoint", source })?;
         self.covered = *covered;
         if let Some(sequencer) = &mut self.sequencer {
             sequencer.restore(index.next_cut(), index.position().0, index.time_us(), ordered);
@@ -70,9 +70,8 @@ impl Machine {
             return None;
         }
         let ordered = self.ordered_by_index();
-        let engine = self.engine.as_mut()?;
-        engine.forget_gone();
-        Some(Checkpoint { covered: self.covered, ordered, index: engine.index().snapshot() })
+        let index = self.engine.as_mut()?.index_mut().snapshot().ok()?;
+        Some(Checkpoint { covered: self.covered, ordered, index })
     }
 
     /// Everything up to the group `last` is on disk. A checkpoint may cover it if everything in it is ordered too.
@@ -214,7 +213,7 @@ mod tests {
         Checkpoint {
             covered,
             ordered: vec![(shard(1), LocalId(5)), (shard(2), LocalId(7))],
-            index: Index::new().snapshot(),
+            index: Index::new().snapshot().unwrap(),
         }
     }
 

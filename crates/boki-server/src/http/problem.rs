@@ -162,7 +162,10 @@ impl Problem {
             }
             LogError::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
             LogError::Overloaded { .. } | LogError::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
-            LogError::WriteFailed { .. } | LogError::ReadFailed { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+            LogError::WriteFailed { .. }
+            | LogError::ReadFailed { .. }
+            | LogError::IndexUnreadable { .. }
+            | LogError::IndexFailed { .. } => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::BAD_REQUEST,
         };
         let next = match error {
@@ -176,7 +179,9 @@ impl Problem {
             }
             LogError::TooLarge { .. } => "boki config show".to_owned(),
             LogError::DiskFull => "df -h, make room, then repeat the request".to_owned(),
-            LogError::WriteFailed { .. } => "restart the server, then repeat the request with the same id".to_owned(),
+            LogError::WriteFailed { .. } | LogError::IndexFailed { .. } => {
+                "restart the server, then repeat the request with the same id".to_owned()
+            }
             LogError::ReadFailed { .. } | LogError::NoSuchRecord { .. } => {
                 format!("boki log tail --book {}", shell_word(book))
             }

@@ -5,7 +5,7 @@ use std::ops::Bound;
 
 use crate::batch::RecordBody;
 use crate::ids::Seq;
-use crate::tag::Tag;
+use crate::tag::{RESERVED_PREFIX, Tag};
 
 use super::window::IdWindow;
 
@@ -15,12 +15,14 @@ pub(super) struct Entry {
     pub(super) seq: Seq,
     /// Under how many tags it can still be found; an untagged record has one claim, the book's own. At 0 it is gone.
     pub(super) claims: u16,
+    /// It has reserved tags: a trim of the book spares it.
+    pub(super) reserved: bool,
 }
 
 /// What is known of one tag.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct TagIndex {
-    /// Its records, rising. Those below the book's floor are gone and only not yet swept.
+    /// Its records, rising. Those below the book's floor are gone and only not yet swept, unless the tag is reserved.
     pub(super) seqs: VecDeque<Seq>,
     /// The highest epoch that a record raised it to.
     pub(super) fence: u64,
@@ -34,7 +36,7 @@ pub(super) struct BookIndex {
     pub(super) tombs: usize,
     pub(super) tags: BTreeMap<Tag, TagIndex>,
     pub(super) ids: IdWindow,
-    /// Nothing below exists.
+    /// Nothing below exists but records with reserved tags.
     pub(super) floor: Seq,
     pub(super) closed: bool,
     /// Records that book trims removed since `tags` were last swept.
@@ -65,7 +67,9 @@ impl BookIndex {
 
     pub(super) fn insert(&mut self, seq: Seq, record: &RecordBody) {
         let mut claims = 0;
-        for tag in record.tags() {
+        // With reserved tags it is found under those alone: its other tags would outlive neither it nor the floor.
+        let reserved = record.tags().any(is_reserved);
+        for tag in record.tags().filter(|tag| !reserved || is_reserved(tag)) {
             claims += 1;
             if let Some(index) = self.tags.get_mut(tag) {
                 index.seqs.push_back(seq);
@@ -73,7 +77,7 @@ impl BookIndex {
                 self.tags.insert(tag, TagIndex { seqs: VecDeque::from([seq]), fence: 0 });
             }
         }
-        self.records.push_back(Entry { seq, claims: claims.max(1) });
+        self.records.push_back(Entry { seq, claims: claims.max(1), reserved });
     }
 
     pub(super) fn raise(&mut self, tag: Tag, epoch: u64) {
@@ -90,7 +94,12 @@ impl BookIndex {
             None => self.records.back().map(|entry| entry.seq),
             Some(tag) => self.tags.get(tag).and_then(|index| index.seqs.back().copied()),
         };
-        last.filter(|seq| *seq >= self.floor).unwrap_or(Seq::NONE)
+        last.filter(|seq| tag.is_none_or(|tag| *seq >= self.floor_of(tag))).unwrap_or(Seq::NONE)
+    }
+
+    /// Nothing below is found under `tag`.
+    fn floor_of(&self, tag: &str) -> Seq {
+        if is_reserved(tag) { Seq::NONE } else { self.floor }
     }
 
     pub(super) fn contains(&self, seq: Seq) -> bool {
@@ -98,7 +107,6 @@ impl BookIndex {
     }
 
     pub(super) fn next(&self, tag: Option<&str>, from: Seq, limit: usize, out: &mut Vec<Seq>) {
-        let from = from.max(self.floor);
         match tag {
             None => {
                 let start = self.records.partition_point(|entry| entry.seq < from);
@@ -106,6 +114,7 @@ impl BookIndex {
             }
             Some(tag) => {
                 let Some(index) = self.tags.get(tag) else { return };
+                let from = from.max(self.floor_of(tag));
                 let start = index.seqs.partition_point(|seq| *seq < from);
                 out.extend(index.seqs.range(start..).copied().take(limit));
             }
@@ -113,7 +122,6 @@ impl BookIndex {
     }
 
     pub(super) fn prev(&self, tag: Option<&str>, from: Seq, limit: usize, out: &mut Vec<Seq>) {
-        let floor = self.floor;
         match tag {
             None => {
                 let end = self.records.partition_point(|entry| entry.seq <= from);
@@ -121,6 +129,7 @@ impl BookIndex {
             }
             Some(tag) => {
                 let Some(index) = self.tags.get(tag) else { return };
+                let floor = self.floor_of(tag);
                 let end = index.seqs.partition_point(|seq| *seq <= from);
                 out.extend(index.seqs.range(..end).rev().copied().take_while(|seq| *seq >= floor).take(limit));
             }
@@ -135,7 +144,7 @@ impl BookIndex {
             if !tag.as_str().starts_with(prefix) {
                 break;
             }
-            let Some(last) = index.seqs.back().filter(|seq| **seq >= self.floor) else { continue };
+            let Some(last) = index.seqs.back().filter(|seq| **seq >= self.floor_of(tag.as_str())) else { continue };
             if page.len() == limit {
                 return (page, true);
             }
@@ -144,17 +153,18 @@ impl BookIndex {
         (page, false)
     }
 
-    /// Removes every record below `below`; their seqs are added to `dead`.
+    /// Removes every record below `below` that has no reserved tags; their seqs are added to `dead`.
     pub(super) fn trim(&mut self, below: Seq, dead: &mut Vec<Seq>) {
+        // Below the old floor there is nothing but what was spared.
+        let start = self.records.partition_point(|entry| entry.seq < self.floor);
         self.floor = self.floor.max(below);
-        while let Some(entry) = self.records.front().filter(|entry| entry.seq < below) {
-            if entry.claims > 0 {
+        for entry in self.records.range_mut(start..).take_while(|entry| entry.seq < below) {
+            if entry.claims > 0 && !entry.reserved {
+                entry.claims = 0;
                 dead.push(entry.seq);
+                self.tombs += 1;
                 self.unswept += 1;
-            } else {
-                self.tombs -= 1;
             }
-            self.records.pop_front();
         }
         self.drop_tombs();
         // Sweeping costs one look at every tag: it is paid for by as many removed records.
@@ -165,7 +175,7 @@ impl BookIndex {
 
     /// Removes every record and lets no further one in.
     pub(super) fn close(&mut self, dead: &mut Vec<Seq>) {
-        self.trim(Seq::MAX, dead);
+        dead.extend(self.live());
         *self = BookIndex { closed: true, floor: Seq::MAX, ..BookIndex::default() };
     }
 
@@ -180,6 +190,10 @@ impl BookIndex {
         for seq in hidden {
             let Some(at) = self.find(seq) else { continue };
             let entry = &mut self.records[at];
+            if entry.claims == 0 {
+                // Below the floor, and not yet swept.
+                continue;
+            }
             entry.claims -= 1;
             if entry.claims == 0 {
                 self.tombs += 1;
@@ -213,11 +227,17 @@ impl BookIndex {
     /// Drops from every tag what lies below the floor, and tags about which nothing is known any more.
     pub(super) fn sweep(&mut self) {
         let floor = self.floor;
-        self.tags.retain(|_, index| {
-            let gone = index.seqs.partition_point(|seq| *seq < floor);
-            index.seqs.drain(..gone);
+        self.tags.retain(|tag, index| {
+            if !tag.is_reserved() {
+                let gone = index.seqs.partition_point(|seq| *seq < floor);
+                index.seqs.drain(..gone);
+            }
             !index.seqs.is_empty() || index.fence != 0
         });
         self.unswept = 0;
     }
+}
+
+fn is_reserved(tag: &str) -> bool {
+    tag.starts_with(RESERVED_PREFIX)
 }
