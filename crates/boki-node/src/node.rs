@@ -371,8 +371,8 @@ impl State {
             Op::Tags(tags) => tags.book,
             Op::SetAux(set_aux) => set_aux.book,
         };
-        let exists = book == BookId::CATALOG
-            || self.machine.engine().is_some_and(|engine| engine.index().has_book(book));
+        let exists =
+            book == BookId::CATALOG || self.machine.engine().is_some_and(|engine| engine.index().has_book(book));
         (!exists).then(|| LogError::BookNotFound { name: book.to_string() })
     }
 

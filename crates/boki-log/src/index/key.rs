@@ -30,11 +30,22 @@ const RECORDS_END: [u8; 2] = [0, 1];
 /// A key taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Key {
-    State { book: BookId },
+    State {
+        book: BookId,
+    },
     /// `list` is the length of the key without its seq.
-    Records { book: BookId, list: usize, of_tag: bool, first: Seq },
-    Times { first: Seq },
-    Claims { page: u64 },
+    Records {
+        book: BookId,
+        list: usize,
+        of_tag: bool,
+        first: Seq,
+    },
+    Times {
+        first: Seq,
+    },
+    Claims {
+        page: u64,
+    },
 }
 
 impl Key {

@@ -56,7 +56,9 @@ impl Index {
 
     /// The table that covers `seq`.
     fn table_of(&self, seq: Seq) -> Option<&Table> {
-        self.tables.get(self.tables.partition_point(|table| table.info.to <= seq)).filter(|table| table.info.from <= seq)
+        self.tables
+            .get(self.tables.partition_point(|table| table.info.to <= seq))
+            .filter(|table| table.info.from <= seq)
     }
 
     /// Up to `limit` seqs of `book` (of `tag`) from `from` on, inclusive, rising.

@@ -232,4 +232,3 @@ impl Merge {
         self.inputs.iter().map(|table| table.info.bytes).sum()
     }
 }
-

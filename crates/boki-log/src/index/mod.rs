@@ -355,7 +355,8 @@ impl Index {
             // A book that is closed spares nothing. Below the floor of one that is trimmed there is only what was spared.
             let closes = tag.is_none() && below == Seq::MAX;
             let below = below.min(place);
-            let mut floor = if tag.is_none() && !closes { book.floor } else { book.floor_of(tag.as_ref().map(Tag::as_str)) };
+            let mut floor =
+                if tag.is_none() && !closes { book.floor } else { book.floor_of(tag.as_ref().map(Tag::as_str)) };
             if let Some(tag) = &tag {
                 judged.state = self.state(id, book, tag.as_str())?;
                 judged.is_elsewhere = self.is_elsewhere(id, tag.as_str());

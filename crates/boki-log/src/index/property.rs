@@ -35,13 +35,19 @@ enum Act {
 #[derive(Clone, Debug)]
 enum Step {
     /// Batches of one cut, some of another shard, after some time.
-    Cut { acts: Vec<(Act, bool)>, later_us: u64 },
+    Cut {
+        acts: Vec<(Act, bool)>,
+        later_us: u64,
+    },
     Freeze,
     /// The table of the freeze that waits is written and installed, and the checkpoint is there.
     Write,
     /// It cannot be written.
     Fail,
-    Merge { first: usize, count: usize },
+    Merge {
+        first: usize,
+        count: usize,
+    },
     /// Everything in memory is lost.
     Restart,
     /// Likewise, but a snapshot that stands for itself is made before.
@@ -62,16 +68,13 @@ fn act() -> impl Strategy<Value = Act> {
     ];
     let raise = prop::option::weighted(0.2, (tag.clone(), 1..5_u64));
     let id = prop::option::weighted(0.2, 1..6_u8);
-    let append = (
-        0..BOOKS,
-        prop::collection::vec(mask(), 1..4),
-        prop::collection::vec(claim, 0..2),
-        raise,
-        id,
-    )
+    let append = (0..BOOKS, prop::collection::vec(mask(), 1..4), prop::collection::vec(claim, 0..2), raise, id)
         .prop_map(|(book, records, claims, raise, id)| Act::Append { book, records, claims, raise, id });
-    let trim = (0..BOOKS, prop::option::weighted(0.7, tag), 0..30_u64)
-        .prop_map(|(book, tag, back)| Act::Trim { book, tag, back });
+    let trim = (0..BOOKS, prop::option::weighted(0.7, tag), 0..30_u64).prop_map(|(book, tag, back)| Act::Trim {
+        book,
+        tag,
+        back,
+    });
     prop_oneof![20 => append, 6 => trim, 1 => (1..BOOKS).prop_map(|book| Act::Close { book })]
 }
 
@@ -285,7 +288,9 @@ impl Run {
                     }
                 }
             }
-            for (prefix, after) in [("", None), ("a", None), ("a\0", None), ("b/", None), ("~", None), ("", Some(1)), ("a", Some(3))] {
+            for (prefix, after) in
+                [("", None), ("a", None), ("a\0", None), ("b/", None), ("~", None), ("", Some(1)), ("a", Some(3))]
+            {
                 for limit in [1, 3, 100] {
                     let after = after.map(tag);
                     let (found, expected) = (

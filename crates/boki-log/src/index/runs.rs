@@ -26,12 +26,9 @@ impl Runs {
                 Some(run) if run.shard == delta.shard && run.from.0 + run.count == delta.from.0 => {
                     run.count += u64::from(delta.count);
                 }
-                _ => self.0.push_back(Run {
-                    start,
-                    shard: delta.shard,
-                    from: delta.from,
-                    count: u64::from(delta.count),
-                }),
+                _ => {
+                    self.0.push_back(Run { start, shard: delta.shard, from: delta.from, count: u64::from(delta.count) })
+                }
             }
             start = Seq(start.0 + u64::from(delta.count));
         }

@@ -150,8 +150,14 @@ fn take_seqs<C: FromIterator<Seq>>(reader: &mut Reader<'_>) -> Result<C, LogErro
 fn take_book(reader: &mut Reader<'_>) -> Result<Book, LogError> {
     let (since, floor) = (Seq(reader.u64()?), Seq(reader.u64()?));
     let flags = reader.u8()?;
-    let mut book =
-        Book { since, floor, closed: flags & 1 != 0, is_fenced: flags & 2 != 0, count: reader.u64()?, ..Book::default() };
+    let mut book = Book {
+        since,
+        floor,
+        closed: flags & 1 != 0,
+        is_fenced: flags & 2 != 0,
+        count: reader.u64()?,
+        ..Book::default()
+    };
     for _ in 0..reader.u64()? {
         let (time_us, id) = (reader.u64()?, AppendId(reader.array()?));
         book.ids.insert(id, Seq(reader.u64()?), time_us);
@@ -185,8 +191,7 @@ impl Index {
             return Err(LogError::Malformed { reason: "an index of another version" }.into());
         }
         let end = Seq(reader.u64()?);
-        let mut index =
-            Index { end, base: end, next_cut: reader.u64()?, time_us: reader.u64()?, ..Index::default() };
+        let mut index = Index { end, base: end, next_cut: reader.u64()?, time_us: reader.u64()?, ..Index::default() };
         index.times.push_back((end, index.time_us));
         let mut runs = Runs::default();
         for _ in 0..reader.u64()? {

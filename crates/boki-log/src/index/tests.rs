@@ -220,7 +220,11 @@ fn tags_are_listed_by_prefix_in_pages() {
     assert_eq!((page, more), (vec![(tag("user/1"), Seq(2)), (tag("user/2"), Seq(1))], true));
     let (page, more) = log.index.tags(BOOK, "user/", Some(&tag("user/2")), 2).unwrap();
     assert_eq!((page, more), (vec![(tag("user/3"), Seq(4))], false));
-    assert_eq!(log.index.tags(BOOK, "user/", Some(&tag("a")), 9).unwrap().0.len(), 3, "a mark before the prefix is no bound");
+    assert_eq!(
+        log.index.tags(BOOK, "user/", Some(&tag("a")), 9).unwrap().0.len(),
+        3,
+        "a mark before the prefix is no bound"
+    );
 }
 
 #[test]

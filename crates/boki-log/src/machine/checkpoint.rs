@@ -48,7 +48,8 @@ impl Machine {
     /// [`Damage::Unreadable`].
     pub fn recover_checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<(), Damage> {
         let Checkpoint { covered, ordered, index } = checkpoint;
-        let index = Index::restore_snapshot(index).map_err(|source| Damage::Unreadable { what: "checkpoint", source })?;
+        let index =
+            Index::restore_snapshot(index).map_err(|source| Damage::Unreadable { what: "checkpoint", source })?;
         self.covered = *covered;
         if let Some(sequencer) = &mut self.sequencer {
             sequencer.restore(index.next_cut(), index.position().0, index.time_us(), ordered);

@@ -143,7 +143,13 @@ impl Model {
 
     /// Up to `limit` tags of `book` that begin with `prefix` and come after `after`, each with its tail, in byte
     /// order; and whether there are more.
-    pub(in crate::index) fn tags(&self, book: BookId, prefix: &str, after: Option<&Tag>, limit: usize) -> (Vec<(Tag, Seq)>, bool) {
+    pub(in crate::index) fn tags(
+        &self,
+        book: BookId,
+        prefix: &str,
+        after: Option<&Tag>,
+        limit: usize,
+    ) -> (Vec<(Tag, Seq)>, bool) {
         self.books.get(&book).map_or((Vec::new(), false), |book| book.tags(prefix, after, limit))
     }
 
@@ -205,4 +211,3 @@ fn judge(book: &mut BookIndex, batch: &Batch, time_us: u64) -> Verdict {
     }
     Verdict::Applied
 }
-
