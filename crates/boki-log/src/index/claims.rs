@@ -343,7 +343,7 @@ impl Claims {
             let number = at.0 / PAGE;
             let end = Seq((number + 1) * PAGE);
             if let Some(page) = self.page(number) {
-                living += if at.0 % PAGE == 0 && end <= to {
+                living += if at.0.is_multiple_of(PAGE) && end <= to {
                     u64::from(page.living)
                 } else {
                     (at.0..end.min(to).0).filter(|seq| page.get((seq % PAGE) as usize).is_alive()).count() as u64

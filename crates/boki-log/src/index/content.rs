@@ -11,12 +11,14 @@ use super::lookup::TagHeads;
 use super::table::TableError;
 use super::window::Remembered;
 
+/// Shard, local id and time of a record.
+type Place = (ShardId, LocalId, u64);
+
 #[derive(Debug, PartialEq, Eq)]
 struct BookContent {
     closed: bool,
     count: u64,
-    /// With shard, local id and time of each.
-    records: Vec<(Seq, Option<(ShardId, LocalId, u64)>)>,
+    records: Vec<(Seq, Option<Place>)>,
     /// Those under which there is something, or that have a fence.
     tags: BTreeMap<Tag, (u64, Vec<Seq>)>,
     ids: Vec<Remembered>,

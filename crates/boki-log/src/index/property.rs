@@ -281,7 +281,8 @@ impl Run {
                         index.next(book, tag, from, limit, &mut found).unwrap();
                         model.next(book, tag, from, limit, &mut expected);
                         assert_eq!(found, expected, "{limit} of {tag:?} in {book} from {from} on");
-                        (found.clear(), expected.clear());
+                        found.clear();
+                        expected.clear();
                         index.prev(book, tag, from, limit, &mut found).unwrap();
                         model.prev(book, tag, from, limit, &mut expected);
                         assert_eq!(found, expected, "{limit} of {tag:?} in {book} from {from} down");

@@ -48,15 +48,6 @@ impl BookIndex {
         self.closed
     }
 
-    /// Whether forgetting the book changes no later answer.
-    pub(super) fn is_blank(&self) -> bool {
-        !self.closed && self.records.is_empty() && self.tags.is_empty() && self.ids.is_empty()
-    }
-
-    pub(super) fn oldest(&self) -> Option<Seq> {
-        self.records.front().map(|entry| entry.seq)
-    }
-
     pub(super) fn count(&self) -> u64 {
         (self.records.len() - self.tombs) as u64
     }

@@ -153,14 +153,6 @@ impl Model {
         self.books.get(&book).map_or((Vec::new(), false), |book| book.tags(prefix, after, limit))
     }
 
-    /// Drops what is kept about seqs that no record has any more. Worth its cost (all books are looked at) before a
-    /// snapshot.
-    pub(in crate::index) fn forget_gone(&mut self) {
-        let oldest = self.books.values().filter_map(BookIndex::oldest).min().unwrap_or(self.end);
-        self.places.forget_below(oldest);
-        self.books.retain(|_, book| !book.is_blank());
-    }
-
     fn add_gone(&self, seq: Seq, count: u32, gone: &mut Vec<Gone>) {
         let Some((shard, from, _)) = self.places.find(seq) else { return };
         if let Some(last) = gone.last_mut()

@@ -53,14 +53,4 @@ impl Places {
         let (_, time) = self.times.get(self.times.partition_point(|(start, _)| *start <= seq).checked_sub(1)?)?;
         Some((run.shard, LocalId(run.from.0 + offset), *time))
     }
-
-    /// Drops whole runs and times that only concern seqs below `below`.
-    pub(super) fn forget_below(&mut self, below: Seq) {
-        while self.runs.front().is_some_and(|run| run.start.0 + run.count <= below.0) {
-            self.runs.pop_front();
-        }
-        while self.times.get(1).is_some_and(|(start, _)| *start <= below) {
-            self.times.pop_front();
-        }
-    }
 }

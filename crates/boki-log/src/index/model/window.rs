@@ -22,10 +22,6 @@ impl IdWindow {
         self.seqs.get(&id).copied()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.order.is_empty()
-    }
-
     /// Remembers an id that is not in the window.
     pub(super) fn insert(&mut self, id: AppendId, seq: Seq, time_us: u64) {
         self.seqs.insert(id, seq);
