@@ -15,7 +15,7 @@ use boki_log::index::Index;
 use boki_log::machine::Machine;
 use boki_log::op::{Append, Appended, Op, Read, Records, Reply, SetAux, Tags, TagsReply, Tail, TailReply};
 use boki_log::storage::Place;
-use boki_log::{BookId, Limits, LogError, Position, Seq};
+use boki_log::{BookId, Limits, LogError, Position};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
