@@ -166,6 +166,10 @@ impl Batch {
         for record in self.records() {
             within("record payload in bytes", record.payload().len(), limits.record_bytes)?;
             within("tags on a record", record.tag_count(), limits.record_tags)?;
+            if reserved == ReservedTags::Allowed && is_mixed(&record) {
+                let reason = "a record has reserved tags or others, not both";
+                return Err(LogError::InvalidTag { reason });
+            }
             if reserved == ReservedTags::Refused
                 && let Some(tag) = record.tags().find(|tag| tag.starts_with(tag::RESERVED_PREFIX))
             {
@@ -279,6 +283,12 @@ pub enum ReservedTags {
     Refused,
     /// Yes: it comes from one of Boki's own libraries.
     Allowed,
+}
+
+/// Whether it has reserved tags and others.
+fn is_mixed(record: &RecordBody) -> bool {
+    let reserved = record.tags().filter(|tag| tag.starts_with(tag::RESERVED_PREFIX)).count();
+    reserved != 0 && reserved != record.tag_count()
 }
 
 fn within(what: &'static str, actual: usize, limit: usize) -> Result<(), LogError> {
@@ -553,5 +563,7 @@ mod tests {
         let limits = Limits::default();
         assert!(matches!(batch.check(&limits, ReservedTags::Refused), Err(LogError::ReservedTag { .. })));
         assert_eq!(batch.check(&limits, ReservedTags::Allowed), Ok(()));
+        let mixed = BatchBuilder::new(BookId(1)).record(vec![tag("a"), tag("~b")], &b"x"[..]).build().unwrap();
+        assert!(matches!(mixed.check(&limits, ReservedTags::Allowed), Err(LogError::InvalidTag { .. })));
     }
 }

@@ -703,9 +703,9 @@ mod tests {
             let run = Run { shard: SHARD, first: LocalId(first), batches: vec![batch(2)] };
             assert!(storage.recover(&run, frame(segment)));
         }
-        storage.release(&[Gone { shard: SHARD, from: LocalId(2), count: 1 }]);
+        storage.release(&[Gone { seq: crate::ids::Seq::NONE, shard: SHARD, from: LocalId(2), count: 1 }]);
         assert_eq!(storage.dead_segments(3).count(), 0);
-        storage.release(&[Gone { shard: SHARD, from: LocalId(3), count: 2 }]);
+        storage.release(&[Gone { seq: crate::ids::Seq::NONE, shard: SHARD, from: LocalId(3), count: 2 }]);
         assert_eq!(storage.dead_segments(3).collect::<Vec<_>>(), [2]);
         storage.forget_segment(2);
         assert_eq!(storage.find(SHARD, LocalId(2)), None);

@@ -176,9 +176,12 @@ impl Model {
         }
     }
 
-    /// A trim at `place` removes what is below `below` and before itself.
+    /// A trim at `place` removes what is below `below` and before itself; one of a whole book spares reserved tags.
     fn trim(&mut self, book: BookId, tag: Option<&Tag>, below: Seq, place: Seq) {
         for record in self.records.iter_mut().filter(|record| record.book == book && record.seq < below) {
+            if tag.is_none() && below < Seq::MAX && record.hidden_at.iter().any(|(own, _)| own.starts_with('~')) {
+                continue;
+            }
             for (own, hidden_at) in &mut record.hidden_at {
                 if tag.is_none_or(|tag| tag.as_str() == own) {
                     *hidden_at = place.min(*hidden_at);

@@ -11,6 +11,7 @@ use boki_log::index::Index;
 use boki_log::machine::MachineConfig;
 use boki_log::message::Message;
 use boki_log::op::{Append, Consistency, Op};
+use boki_log::tag::RESERVED_PREFIX;
 use boki_log::{BatchBuilder, LocalId, LogError, NodeId, Seq, ShardId};
 
 use crate::disk::{NodeDisk, Opened, Refused};
@@ -285,6 +286,9 @@ fn consistency_mut(op: &mut Op) -> Option<&mut Consistency> {
 pub fn reserved_for(batch: &Batch) -> ReservedTags {
     match batch.kind() {
         Kind::Trim { below, .. } if below >= Seq::MAX => ReservedTags::Allowed,
+        _ if batch.records().any(|record| record.tags().any(|tag| tag.starts_with(RESERVED_PREFIX))) => {
+            ReservedTags::Allowed
+        }
         _ => ReservedTags::Refused,
     }
 }

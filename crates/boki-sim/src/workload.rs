@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use boki_log::batch::{Batch, Condition, Kind};
 use boki_log::op::{Ack, Append, Consistency, Direction, Op, Read, Reply, SetAux, Tags, Tail};
+use boki_log::tag::RESERVED_PREFIX;
 use boki_log::{AppendId, BatchBuilder, BookId, NodeId, Position, Seq, Tag};
 use bytes::Bytes;
 
@@ -121,6 +122,9 @@ impl Client {
             let mut tags: Vec<Tag> = (0..rng.below(6)).filter_map(|_| some_tag(work, rng)).collect();
             if rng.chance(700) {
                 tags.truncate(1);
+            }
+            if tags.iter().any(Tag::is_reserved) {
+                tags = tags.into_iter().filter_map(reserved).collect();
             }
             // The first record of a batch tells it from every other.
             let number = (self.number as u64) << 48 | self.made << 16 | at;
@@ -298,7 +302,16 @@ fn tag(work: &WorkPlan, rng: &mut Rng) -> Option<Tag> {
 }
 
 fn some_tag(work: &WorkPlan, rng: &mut Rng) -> Option<Tag> {
-    if rng.chance(200) { None } else { tag(work, rng) }
+    if rng.chance(200) {
+        return None;
+    }
+    let tag = tag(work, rng)?;
+    if rng.chance(12) { reserved(tag) } else { Some(tag) }
+}
+
+/// The tag of Boki's own libraries that is most like `tag`.
+fn reserved(tag: Tag) -> Option<Tag> {
+    if tag.is_reserved() { Some(tag) } else { Tag::new(format!("{RESERVED_PREFIX}{tag}")).ok() }
 }
 
 /// `len` bytes that begin with `number`.
