@@ -49,7 +49,7 @@ impl World {
         let Some(index) = index else { return Ok(()) };
         for book in self.model.books() {
             for record in self.model.read(book, None, Seq(0), Direction::Next, at) {
-                let Some((shard, local, _)) = index.place(record.seq) else { continue };
+                let Some((shard, local, _)) = index.place(record.seq).map_err(unreadable)? else { continue };
                 match self.stored(*engine, record.seq, shard, local)? {
                     Stored::Here(body) => {
                         ensure(body == record.body, "body", || format!("the record at {} is {body:?}", record.seq))?;
