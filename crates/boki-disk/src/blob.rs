@@ -162,6 +162,11 @@ pub(crate) fn read_sealed<V: Vfs>(
     }
 }
 
+/// The unit of the blob `name`, if it is sealed.
+pub(crate) fn sealed_unit<V: Vfs>(vfs: &V, name: &str) -> Result<Option<Bytes>, BlobError> {
+    Ok(read_any(vfs, name)?.and_then(|(form, body)| (form == Form::Sealed).then_some(body)))
+}
+
 fn damaged(name: &str, what: &'static str) -> BlobError {
     BlobError::Damaged { name: name.to_owned(), what }
 }

@@ -1,5 +1,6 @@
 //! The data directory: whose it is, that nobody else has it open, whether it is encrypted, and the caller's blobs in it.
 
+mod in_use;
 mod keys;
 
 use std::fs;

@@ -26,7 +26,7 @@ use crate::error::BlobError;
 use crate::seal::Keyring;
 use crate::vfs::{Vfs, VfsFile, is_full};
 
-const DIR: &str = "blob";
+pub(crate) const DIR: &str = "blob";
 const FRESH: &str = ".tmp";
 
 /// After so many bytes of a blob a sync: at the end there would be so much to sync at once that the log's own, small syncs
@@ -138,6 +138,11 @@ impl<V: Vfs> BlobStore<V> {
         names.sort_unstable();
         Ok(names)
     }
+}
+
+/// The beginning of the first piece's unit, if the file with that beginning has sealed pieces.
+pub(crate) fn sealed_unit(head: &[u8]) -> Option<&[u8]> {
+    pieces::first_unit(head)
 }
 
 fn path(name: BlobName) -> String {

@@ -40,9 +40,10 @@ pub use writer::{MAX_KEY_BYTES, MAX_VALUE_BYTES, TableWriter};
 use crate::error::TableError;
 use crate::vfs::{Vfs, is_full};
 use filter::KeyHash;
+pub(crate) use footer::HEADER_BYTES;
 use seal::Seal;
 
-const DIR: &str = "table";
+pub(crate) const DIR: &str = "table";
 const FRESH: &str = ".tmp";
 const SUFFIX: &str = ".tbl";
 

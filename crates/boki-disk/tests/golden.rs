@@ -6,10 +6,14 @@ mod common;
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use boki_disk::mem::MemDisk;
 use boki_disk::vfs::{Vfs, VfsFile};
-use boki_disk::{BlockCache, Frame, TableConfig, TableStore, read_blob, write_blob};
+use boki_disk::{
+    BlockCache, Compression, DataKey, DataKeys, Frame, JournalConfig, Keyring, TableConfig, TableStore, read_blob,
+    write_blob,
+};
 use common::*;
 
 /// Files on the disk, and what their copies are called.
@@ -21,7 +25,11 @@ const FILES: [(&str, &str); 4] = [
 ];
 
 fn golden(name: &str) -> Vec<u8> {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1").join(name);
+    golden_of("v1", name)
+}
+
+fn golden_of(version: &str, name: &str) -> Vec<u8> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(version).join(name);
     fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
@@ -35,6 +43,35 @@ fn entry(number: u8) -> (Vec<u8>, Vec<u8>, [u8; 2]) {
 }
 
 const ENTRIES: u8 = 120;
+
+/// Segments of version 2: compressed, and compressed and sealed. With `GOLDEN` set, they are written there instead.
+#[test]
+fn coded_segments_are_as_they_were_and_are_read() {
+    let keys = DataKeys { current: DataKey::from_bytes([1; 32]), old: vec![] };
+    // A salt of its own, or the bytes would be others each time.
+    let ring = || Some(Arc::new(Keyring::with_salt(&keys, false, [9; 16])));
+    for (copy, keyring) in [("compressed.bin", None), ("sealed.bin", ring())] {
+        let config = || JournalConfig { compression: Compression::Lz4, keyring: keyring.clone(), ..config() };
+        let disk = MemDisk::new();
+        disk.set_wall_us(1_790_000_000_000_000);
+        let (mut journal, _) = open_with(&disk, config()).unwrap();
+        let bodies = [body(1, 5000), body(2, 40)];
+        journal.write(&bodies.each_ref().map(|body| frame(1, body)), &mut Vec::new()).unwrap();
+        let mut bytes = disk.contents(&segment(1)).unwrap();
+        bytes.truncate(bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1);
+        if let Some(folder) = std::env::var_os("GOLDEN") {
+            fs::write(PathBuf::from(folder).join(copy), &bytes).unwrap();
+            continue;
+        }
+        let mut golden = golden_of("v2", copy);
+        assert_eq!(bytes, golden, "{copy}");
+        let disk = MemDisk::new();
+        golden.resize(16 << 10, 0);
+        disk.create_dir("seg").unwrap();
+        disk.create(&segment(1)).unwrap().write_at(&golden, 0).unwrap();
+        assert_eq!(open_with(&disk, config()).unwrap().1, bodies.map(|body| (1, body)));
+    }
+}
 
 /// A journal with a removed segment and one with two groups, a blob, and a table of two blocks.
 fn written() -> MemDisk {

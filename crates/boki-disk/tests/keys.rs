@@ -80,6 +80,25 @@ fn a_new_key_follows_an_old_one_which_is_still_needed() {
 }
 
 #[test]
+fn a_key_that_no_file_needs_any_more_may_be_lost() {
+    let root = tempfile::tempdir().unwrap();
+    let directory = open(root.path(), 1, &[]).unwrap();
+    directory.write_blob("checkpoint", b"one").unwrap();
+    let large = write(&directory, 1, b"large");
+    drop(directory);
+    let directory = open(root.path(), 2, &[1]).unwrap();
+    directory.write_blob("checkpoint", b"two").unwrap();
+    drop(directory);
+    assert!(needs(open(root.path(), 2, &[]).unwrap_err(), 1), "the large blob");
+    fs::remove_file(root.path().join(format!("blob/{large}"))).unwrap();
+    assert!(needs(open(root.path(), 3, &[]).unwrap_err(), 2));
+    drop(open(root.path(), 2, &[]).unwrap());
+    // It is forgotten now, and so is none of this directory's any more.
+    assert!(needs(open(root.path(), 1, &[]).unwrap_err(), 2));
+    assert_eq!(open(root.path(), 3, &[2]).unwrap().read_blob("checkpoint").unwrap().unwrap(), "two");
+}
+
+#[test]
 fn blobs_are_sealed_and_open_at_their_place_only() {
     let root = tempfile::tempdir().unwrap();
     let directory = open(root.path(), 1, &[]).unwrap();

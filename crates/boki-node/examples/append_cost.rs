@@ -1,5 +1,6 @@
 //! What an append costs in the process that has the log, without a socket: latency with one in flight, throughput with many.
-//! `cargo run --release -p boki-node --example append_cost [folder]`
+//! Records of 1 KiB that look like JSON, stored as they are, compressed, encrypted, and both, in turns.
+//! `cargo run --release -p boki-node --example append_cost [folder]`; the folder is emptied.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 use boki_log::batch::ReservedTags;
 use boki_log::op::{Ack, Append, Op, Reply};
 use boki_log::{BatchBuilder, BookId, LogError, Tag};
-use boki_node::{Node, NodeConfig, ReplySink};
+use boki_node::{Compression, DataKey, DataKeys, Node, NodeConfig, ReplySink};
 
 struct Ended(SyncSender<()>);
 
@@ -24,8 +25,26 @@ impl ReplySink for Ended {
 
 fn append(node: &Node, book: BookId, sink: &Arc<dyn ReplySink>, number: u64) {
     let tags = vec![Tag::new(format!("user/{}", number % 1000)).unwrap()];
-    let batch = BatchBuilder::new(book).record(tags, vec![7; 1024]).build().unwrap();
+    let batch = BatchBuilder::new(book).record(tags, payload(number)).build().unwrap();
     node.submit(Op::Append(Append { batch, ack: Ack::Ordered, reserved: ReservedTags::Refused }), sink, number);
+}
+
+/// An order of 1 KiB, as JSON: field names and formats repeat, numbers do not.
+fn payload(number: u64) -> Vec<u8> {
+    let mut state = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mut next = |below: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % below
+    };
+    let mut text = format!(r#"{{"id":"{number:016x}","user":"user-{}","currency":"EUR","items":["#, next(100_000));
+    while text.len() < 964 {
+        let (sku, quantity, price, cents) = (next(1_000_000), next(9), next(500), next(100));
+        text += &format!(r#"{{"sku":"SKU-{sku:06}","qty":{quantity},"price":{price}.{cents:02}}},"#);
+    }
+    text += "]}";
+    let mut bytes = text.into_bytes();
+    bytes.resize(1024, b' ');
+    bytes
 }
 
 fn run(node: &Node, book: BookId, in_flight: u64, span: Duration) {
@@ -68,18 +87,24 @@ fn run(node: &Node, book: BookId, in_flight: u64, span: Duration) {
 
 fn main() {
     let folder = std::env::args().nth(1).unwrap_or_else(|| "/tmp/boki-append-cost".into());
-    let started = Instant::now();
-    let node = Node::open(NodeConfig::new(&folder)).unwrap();
-    println!("opened in {:?}", started.elapsed());
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let book = runtime.block_on(async {
-        match node.create_book("cost").await {
-            Ok(book) => book.id,
-            Err(_) => node.book("cost").await.unwrap().id,
+    for _ in 0..3 {
+        for (name, compression, is_encrypted) in [
+            ("as it is", Compression::None, false),
+            ("lz4", Compression::Lz4, false),
+            ("encrypted", Compression::None, true),
+            ("lz4, encrypted", Compression::Lz4, true),
+        ] {
+            // What is left of the run before; there is none at first.
+            let _ = std::fs::remove_dir_all(&folder);
+            let keys = is_encrypted.then(|| DataKeys { current: DataKey::generate().unwrap(), old: vec![] });
+            let node = Node::open(NodeConfig { compression, keys, ..NodeConfig::new(&folder) }).unwrap();
+            let book = runtime.block_on(node.create_book("cost")).unwrap().id;
+            println!("{name}");
+            for in_flight in [1, 64, 1024] {
+                run(&node, book, in_flight, Duration::from_secs(2));
+            }
+            runtime.block_on(node.shutdown());
         }
-    });
-    for in_flight in [1, 16, 64, 256, 1024] {
-        run(&node, book, in_flight, Duration::from_secs(3));
     }
-    runtime.block_on(node.shutdown());
 }

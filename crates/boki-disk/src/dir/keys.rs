@@ -7,6 +7,7 @@ use std::path::Path;
 
 use bytes::{Buf, Bytes};
 
+use super::in_use::keys_in_use;
 use crate::blob;
 use crate::error::{BlobError, DirError};
 use crate::seal::{DataKeys, KeyCheck, Keyring};
@@ -57,10 +58,21 @@ impl<V: Vfs> Door<'_, V> {
         };
         let current = keys.current.check();
         let given: Vec<KeyCheck> = keys.old.iter().map(|key| key.check()).chain([current]).collect();
-        if let Some(missing) = recorded.checks.iter().find(|check| !given.contains(check)) {
-            return Err(DirError::NoKey { path: path(), key: missing.id() });
+        let mut known = recorded.checks.clone();
+        if let Some(missing) = known.iter().copied().find(|check| !given.contains(check)) {
+            // A key that no file needs any more may be lost.
+            let in_use = keys_in_use(self.vfs, self.directory);
+            known
+                .retain(|check| given.contains(check) || in_use.as_ref().is_none_or(|used| used.contains(&check.id())));
+            if let Some(missing) = known.iter().find(|check| !given.contains(check)) {
+                return Err(DirError::NoKey { path: path(), key: missing.id() });
+            }
+            // Any key opens a directory without a sealed file: it must be one that was its own.
+            if known.is_empty() {
+                return Err(DirError::NoKey { path: path(), key: missing.id() });
+            }
         }
-        let others = recorded.checks.iter().copied().filter(|check| *check != current);
+        let others = known.into_iter().filter(|check| *check != current);
         let now = Recorded { checks: std::iter::once(current).chain(others).collect(), ..recorded };
         let failed = |source| DirError::Io { what: "get random numbers for", path: path(), source };
         let ring = Keyring::new(keys, now.accepts_plain).map_err(failed)?;

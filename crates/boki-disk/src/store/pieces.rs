@@ -166,6 +166,12 @@ impl Codec {
     }
 }
 
+/// The beginning of the first piece's unit, if pieces are sealed.
+pub(super) fn first_unit(head: &[u8]) -> Option<&[u8]> {
+    let is_sealed = head.get(VERSION_AT..ZERO_AT)? == SEALED_VERSION.to_le_bytes();
+    if is_sealed { head.get(HEADER_BYTES + PIECE_HEADER_BYTES..) } else { None }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

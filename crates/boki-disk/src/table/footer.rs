@@ -27,7 +27,7 @@ const MAGIC: [u8; 8] = *b"BOKITABL";
 const END_MAGIC: [u8; 8] = *b"BOKITEND";
 const VERSION: u32 = 1;
 
-pub(super) const HEADER_BYTES: usize = 24;
+pub(crate) const HEADER_BYTES: usize = 24;
 pub(super) const FOOTER_BYTES: usize = 64;
 
 const HEADER_COVERED: usize = HEADER_BYTES - CRC_BYTES;
