@@ -42,6 +42,7 @@ mod recent;
 mod runs;
 mod section;
 mod table;
+mod version1;
 mod window;
 
 use std::collections::{BTreeMap, VecDeque};

@@ -18,7 +18,7 @@ use super::recent::{Recent, RecentTag};
 use super::runs::{Run, Runs};
 use super::table::{MemoryTable, SortedTable, Table, TableError, TableInfo};
 use super::window::Remembered;
-use super::{Book, Index};
+use super::{Book, Index, version1};
 
 /// First field of a section: changes with its layout.
 const VERSION: u32 = 2;
@@ -262,6 +262,11 @@ impl Index {
     /// [`LogError::Malformed`] if `bytes` is not a whole snapshot of this version.
     pub fn restore_snapshot(bytes: &Bytes) -> Result<Index, LogError> {
         let mut reader = Reader::new(bytes);
+        // No section is that short.
+        if reader.clone().u32()? == version1::VERSION {
+            reader.u32()?;
+            return version1::restore(reader);
+        }
         let section = reader.long_bytes()?;
         let mut entries = Vec::new();
         while reader.remaining() > 0 {
