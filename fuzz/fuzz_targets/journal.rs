@@ -22,12 +22,12 @@ fn open(disk: &MemDisk) -> Result<(Journal<MemDisk>, Found), OpenError> {
 
 fuzz_target!(|data: &[u8]| {
     let disk = MemDisk::new();
-    for (index, piece) in pieces(data).iter().take(4).enumerate() {
+    for (index, piece) in pieces(data).iter().take(5).enumerate() {
         let mut bytes = piece.to_vec();
-        if index == 0 {
+        if index < 2 {
             seal(&mut bytes, 8);
             if !bytes.is_empty() {
-                add(&disk, "seg/removed", &bytes);
+                add(&disk, ["seg/removed", "seg/reach"][index], &bytes);
             }
             continue;
         }
@@ -38,7 +38,7 @@ fuzz_target!(|data: &[u8]| {
             bytes.extend_from_slice(&groups);
         }
         seal_segment(&mut bytes);
-        add(&disk, &format!("seg/{index:016}.log"), &bytes);
+        add(&disk, &format!("seg/{:016}.log", index - 1), &bytes);
     }
     let before: Vec<_> = disk.names().into_iter().map(|name| disk.contents(&name)).collect();
     match open(&disk) {

@@ -4,7 +4,7 @@
 use boki_fuzz::{pieces, seal};
 use boki_log::cut::Cut;
 use boki_log::machine::{FRAME_CUT, FRAME_RUN, Machine, MachineConfig};
-use boki_log::storage::{FramePlace, Run};
+use boki_log::storage::{FramePlace, GroupPlace, Run};
 use boki_log::{Limits, NodeId, Term};
 use bytes::{Bytes, BytesMut};
 use libfuzzer_sys::fuzz_target;
@@ -51,12 +51,12 @@ fuzz_target!(|data: &[u8]| {
             return;
         }
     }
-    if machine.start(0).is_ok() {
+    if machine.start(0, None).is_ok() {
         let writes = machine.take_writes(1, 1, 1 << 20);
         let places: Vec<_> =
             (0..writes.len()).map(|at| FramePlace { segment: 2, offset: 4096 + at as u32 * 64 }).collect();
         if !writes.is_empty() {
-            machine.written(2, &places);
+            machine.written(2, Some(GroupPlace { segment: 2, group: 1, offset: 4096 }), &places);
         }
         let _ = machine.checkpoint();
     }

@@ -20,12 +20,16 @@ use crate::vfs::{RealVfs, Vfs};
 
 use keys::{Door, Recorded};
 
-const FORMAT: &str = "FORMAT";
+/// The file that says of which format the directory is.
+pub const FORMAT: &str = "FORMAT";
 /// What this program writes, and what it has once written and still reads.
-const KNOWN_FORMAT: &str = "boki-data 2\n";
-const OLDER_FORMATS: [&str; 1] = ["boki-data 1\n"];
+pub const KNOWN_FORMAT: &str = "boki-data 2
+";
+pub(crate) const OLDER_FORMATS: [&str; 1] = ["boki-data 1
+"];
 const LOCK: &str = "LOCK";
-const META: &str = "meta";
+/// The blob in which the directory says what it knows of itself.
+pub const META: &str = "meta";
 /// Id of the directory (16 bytes), number of the node (2), term (4).
 const META_BYTES: usize = 22;
 /// Behind these there is a byte 1 if `seg/reach` must be there; no byte if it need not.
@@ -239,7 +243,7 @@ fn check_format(vfs: &RealVfs, path: &Path) -> Result<Found, DirError> {
     Ok(Found::Nothing)
 }
 
-fn lock(path: &Path) -> Result<fs::File, DirError> {
+pub(crate) fn lock(path: &Path) -> Result<fs::File, DirError> {
     let name = path.join(LOCK);
     let file = fs::OpenOptions::new().write(true).create(true).truncate(false).open(&name);
     let file = file.map_err(io_error("open", &name))?;
@@ -251,7 +255,7 @@ fn lock(path: &Path) -> Result<fs::File, DirError> {
 }
 
 /// What the directory knows of itself, and whether `seg/reach` must be there.
-fn read_meta(vfs: &RealVfs) -> Result<Option<(Meta, bool)>, BlobError> {
+pub(crate) fn read_meta<V: Vfs>(vfs: &V) -> Result<Option<(Meta, bool)>, BlobError> {
     let Some(mut body) = blob::read_blob(vfs, META)? else { return Ok(None) };
     let has_reach = body.get(META_BYTES) == Some(&HAS_REACH);
     if body.len() != META_BYTES + usize::from(has_reach) {
@@ -260,7 +264,7 @@ fn read_meta(vfs: &RealVfs) -> Result<Option<(Meta, bool)>, BlobError> {
     Ok(Some((Meta { id: body.get_u128_le(), node: body.get_u16_le(), term: body.get_u32_le() }, has_reach)))
 }
 
-fn write_meta<V: Vfs>(vfs: &V, meta: &Meta, has_reach: bool) -> Result<(), BlobError> {
+pub(crate) fn write_meta<V: Vfs>(vfs: &V, meta: &Meta, has_reach: bool) -> Result<(), BlobError> {
     let mut body = Vec::with_capacity(META_BYTES + 1);
     body.extend_from_slice(&meta.id.to_le_bytes());
     body.extend_from_slice(&meta.node.to_le_bytes());

@@ -30,6 +30,7 @@
 mod blob;
 mod coding;
 mod compress;
+pub mod check;
 mod dir;
 mod error;
 mod frame;

@@ -16,7 +16,8 @@ use crate::vfs::Vfs;
 
 /// The record's file in the directory of segments.
 pub(crate) const FILE: &str = "reach";
-pub(crate) const NAME: &str = "seg/reach";
+/// The blob that says how far the journal reaches.
+pub const NAME: &str = "seg/reach";
 
 const BYTES: usize = 40;
 

@@ -14,7 +14,8 @@ use crate::vfs::Vfs;
 
 /// The record's file in the directory of segments.
 pub(crate) const FILE: &str = "removed";
-pub(crate) const NAME: &str = "seg/removed";
+/// The blob that says which segments were removed on purpose.
+pub const NAME: &str = "seg/removed";
 
 const DIRECTORY_BYTES: usize = 16;
 const RANGE_BYTES: usize = 24;
@@ -75,6 +76,11 @@ impl Removed {
             }
         }
         Removed { directory: self.directory, ranges }
+    }
+
+    /// Segments that followed one another, ascending.
+    pub(crate) fn ranges(&self) -> &[Range] {
+        &self.ranges
     }
 
     /// Whether a segment was removed.

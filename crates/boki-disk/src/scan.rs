@@ -172,6 +172,27 @@ impl<'a, F: VfsFile> SegmentScan<'a, F> {
         Ok(rest)
     }
 
+    /// Moves on to the next group behind the place of the one that should be here and have the number `expected`. Returns its
+    /// number, or `None` if there is none.
+    pub(crate) fn resync(&mut self, expected: u64) -> io::Result<Option<u64>> {
+        let mut at = self.at;
+        let mut block = vec![0; BLOCK_BYTES];
+        loop {
+            at += BLOCK_BYTES as u64;
+            if at + BLOCK_BYTES as u64 > self.file_bytes {
+                return Ok(None);
+            }
+            self.file.read_at(&mut block, at)?;
+            if self.is_later_group(&block, at, expected)?
+                && let Some(Ok(header)) = block.first_chunk().map(FrameHeader::decode)
+            {
+                self.at = at;
+                self.window.clear();
+                return Ok(Some(header.group));
+            }
+        }
+    }
+
     /// Whether a frame starts with `block` that is intact and of a group behind `expected`. Earlier ones and those of other
     /// segments are none of ours: somebody may have stored a copy of a segment in the log.
     fn is_later_group(&self, block: &[u8], at: u64, expected: u64) -> io::Result<bool> {

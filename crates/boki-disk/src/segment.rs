@@ -28,7 +28,7 @@ use crate::seal::KeyId;
 use crate::vfs::{Vfs, VfsFile};
 
 /// The directory of segments.
-pub(crate) const DIR: &str = "seg";
+pub const DIR: &str = "seg";
 
 /// Where the first group of a segment is.
 pub(crate) const FIRST_GROUP_AT: u64 = BLOCK_BYTES as u64;
@@ -123,6 +123,10 @@ impl SegmentHeader {
         };
         if header.number != number {
             return Err(Damage::OtherSegment { found: header.number });
+        }
+        // No journal has got so far, and one that had could not go on.
+        if header.first_group == 0 || header.first_group > u64::MAX / 2 {
+            return Err(Damage::SegmentHeader);
         }
         Ok(header)
     }
@@ -220,6 +224,14 @@ mod tests {
             block[bit / 8] ^= 1 << (bit % 8);
             assert_eq!(SegmentHeader::decode(&block, 77, 3), Err(Damage::SegmentHeader), "bit {bit}");
             block[bit / 8] ^= 1 << (bit % 8);
+        }
+    }
+
+    #[test]
+    fn a_header_with_a_group_that_cannot_be_is_refused() {
+        for first_group in [0, u64::MAX] {
+            let block = SegmentHeader { directory: 77, number: 3, first_group, created_us: 5, coding: Coding::Plain }.encode();
+            assert_eq!(SegmentHeader::decode(&block, 77, 3), Err(Damage::SegmentHeader));
         }
     }
 

@@ -66,6 +66,11 @@ impl<V: Vfs> BlobStore<V> {
         BlobStore { ring, ..self }
     }
 
+    /// The store as it is, to look at only: nothing is cleaned up.
+    pub fn look(vfs: V, directory: u128) -> BlobStore<V> {
+        BlobStore { vfs, directory, sync: false, ring: None }
+    }
+
     /// Begins a blob. No other may have had that name.
     ///
     /// # Errors

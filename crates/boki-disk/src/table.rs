@@ -109,6 +109,11 @@ impl<V: Vfs> TableStore<V> {
         Ok(TableStore { vfs, config })
     }
 
+    /// The store as it is, to look at only: nothing is cleaned up.
+    pub fn look(vfs: V, config: TableConfig) -> TableStore<V> {
+        TableStore { vfs, config }
+    }
+
     /// Begins a table. No other may have had that number.
     ///
     /// # Errors
@@ -164,7 +169,7 @@ impl<V: Vfs> TableStore<V> {
     }
 }
 
-fn file_name(number: u64) -> String {
+pub(crate) fn file_name(number: u64) -> String {
     format!("{DIR}/{number:016}{SUFFIX}")
 }
 

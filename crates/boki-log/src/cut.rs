@@ -70,11 +70,20 @@ impl Cut {
         let (index, start, time_us) = (reader.u64()?, Seq(reader.u64()?), reader.u64()?);
         let count = reader.u32()?;
         let mut deltas = Vec::with_capacity(count.min(1024) as usize);
+        let mut end = start.0;
         for _ in 0..count {
             let shard = ShardId { engine: NodeId(reader.u16()?), term: Term(reader.u32()?) };
-            deltas.push(ShardDelta { shard, from: LocalId(reader.u64()?), count: reader.u32()? });
+            let delta = ShardDelta { shard, from: LocalId(reader.u64()?), count: reader.u32()? };
+            end = end.saturating_add(u64::from(delta.count));
+            if delta.count == 0 || delta.from.0.checked_add(u64::from(delta.count)).is_none() || end > Seq::MAX.0 {
+                return Err(LogError::Malformed { reason: "a cut that orders what cannot be" });
+            }
+            deltas.push(delta);
         }
         reader.finish()?;
+        if deltas.is_empty() || index == u64::MAX {
+            return Err(LogError::Malformed { reason: "a cut that orders nothing" });
+        }
         Ok(Cut { index, start, time_us, deltas })
     }
 }
@@ -103,5 +112,22 @@ mod tests {
         for len in 0..bytes.len() {
             assert!(Cut::decode(&bytes.slice(..len)).is_err());
         }
+    }
+
+    #[test]
+    fn a_cut_that_cannot_be_is_refused() {
+        let shard = ShardId { engine: NodeId(1), term: Term(3) };
+        let delta = |from, count| ShardDelta { shard, from: LocalId(from), count };
+        let decoded = |index, start, deltas| {
+            let mut out = BytesMut::new();
+            Cut { index, start: Seq(start), time_us: 0, deltas }.encode(&mut out);
+            Cut::decode(&out.freeze())
+        };
+        assert!(decoded(0, 1, vec![delta(0, 1)]).is_ok());
+        assert!(decoded(0, 1, vec![]).is_err());
+        assert!(decoded(0, 1, vec![delta(0, 0)]).is_err());
+        assert!(decoded(0, 1, vec![delta(u64::MAX, 1)]).is_err());
+        assert!(decoded(0, Seq::MAX.0, vec![delta(0, 1)]).is_err());
+        assert!(decoded(u64::MAX, 1, vec![delta(0, 1)]).is_err());
     }
 }

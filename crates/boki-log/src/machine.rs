@@ -121,6 +121,12 @@ pub enum Damage {
         /// Its local id.
         local: LocalId,
     },
+    /// Records or cuts of a start that has not begun: the number of starts has gone back.
+    #[error("records of shard {shard} are on disk already, and this start would write them")]
+    NotBegun {
+        /// The shard.
+        shard: ShardId,
+    },
     /// A cut orders records that are not on disk.
     #[error("cut {index} orders records that are not on disk")]
     CutWithoutRecords {
@@ -211,6 +217,7 @@ impl Machine {
 
     fn recover_run(&mut self, place: FramePlace, body: &Bytes) -> Result<(), Damage> {
         let run = Run::decode(body).map_err(|source| Damage::Unreadable { what: "run of records", source })?;
+        self.check_begun(run.shard)?;
         let missing = Damage::MissingRecords { shard: run.shard, first: run.first };
         let Some(storage) = &mut self.storage else { return Ok(()) };
         if !storage.recover(&run, place) {
@@ -230,7 +237,10 @@ impl Machine {
 
     fn recover_cut(&mut self, body: &Bytes) -> Result<(), Damage> {
         let cut = Cut::decode(body).map_err(|source| Damage::Unreadable { what: "cut", source })?;
-        let index = cut.index;
+        let (index, end) = (cut.index, cut.end());
+        for delta in &cut.deltas {
+            self.check_begun(delta.shard)?;
+        }
         let Some(sequencer) = &mut self.sequencer else { return Ok(()) };
         if !sequencer.recover(cut.clone()) {
             return Err(Damage::MissingCut { index });
@@ -240,11 +250,21 @@ impl Machine {
             self.effects.outcomes.clear();
             self.effects.gone.clear();
             self.effects.sends.clear();
-            if engine.index().next_cut() <= index {
+            // A cut that ends inside a batch has been applied too far.
+            let applied = engine.index();
+            if applied.next_cut() <= index || (applied.next_cut() == index + 1 && applied.position().0 != end) {
                 return Err(Damage::CutWithoutRecords { index });
             }
         }
         Ok(())
+    }
+
+    /// That a shard on disk is not the one that this start's engine is about to write.
+    fn check_begun(&self, shard: ShardId) -> Result<(), Damage> {
+        match &self.engine {
+            Some(engine) if engine.shard() == shard => Err(Damage::NotBegun { shard }),
+            _ => Ok(()),
+        }
     }
 
     /// Begins to run, after recovery. `last` is the last group on disk.

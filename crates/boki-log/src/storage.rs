@@ -101,9 +101,15 @@ impl Run {
         let shard = ShardId { engine: NodeId(reader.u16()?), term: Term(reader.u32()?) };
         let first = LocalId(reader.u64()?);
         let mut batches = Vec::new();
+        let mut records = 0_u64;
         while reader.remaining() > 0 {
             let len = Reader::at(body, reader.offset()).u32()? as usize;
-            batches.push(Batch::decode(reader.bytes(len)?)?);
+            let batch = Batch::decode(reader.bytes(len)?)?;
+            records = records.saturating_add(u64::from(batch.record_count()));
+            batches.push(batch);
+        }
+        if first.0.checked_add(records).is_none() {
+            return Err(LogError::Malformed { reason: "local ids that cannot be" });
         }
         Ok(Run { shard, first, batches })
     }

@@ -111,6 +111,8 @@ impl OpenError {
             OpenError::Journal(boki_disk::OpenError::Damaged { what, .. }) => code_of_damage(what),
             OpenError::Journal(boki_disk::OpenError::NoKey { .. }) => "BK0331",
             OpenError::Journal(boki_disk::OpenError::Removed(error)) | OpenError::Blob(error) => code_of_blob(error),
+            OpenError::Damaged { damage: Damage::NotBegun { .. }, .. }
+            | OpenError::Checkpoint(Damage::NotBegun { .. }) => "BK0317",
             OpenError::Damaged { .. } | OpenError::Checkpoint(_) => "BK0313",
             OpenError::Journal(_) | OpenError::Mark(_) | OpenError::Thread(_) => "BK0314",
         }

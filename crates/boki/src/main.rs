@@ -7,6 +7,7 @@ mod cli;
 mod demo;
 mod deploy;
 mod dev;
+mod doctor;
 mod failure;
 mod http;
 mod key;
@@ -68,6 +69,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Test(args) => test::run(&args),
         Command::Config(command) => settings::run(&command, out),
         Command::Key(command) => key::run(&command, out),
+        Command::Doctor(args) => on_one_core(doctor::run(args, out)),
         Command::Explain { code } => explain(&code, out),
         Command::Completions { shell } => completions(shell, out),
         Command::WorkerExec(args) => workers::exec(&args),

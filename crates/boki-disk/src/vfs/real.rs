@@ -16,6 +16,7 @@ use crate::error::DirError;
 #[derive(Clone, Debug)]
 pub struct RealVfs {
     root: Arc<PathBuf>,
+    is_read_only: bool,
 }
 
 impl RealVfs {
@@ -27,7 +28,20 @@ impl RealVfs {
         let root = root.as_ref();
         let failed = |source| DirError::Io { what: "open the data directory", path: root.to_owned(), source };
         fs::read_dir(root).map_err(failed)?;
-        Ok(RealVfs { root: Arc::new(root.to_owned()) })
+        Ok(RealVfs { root: Arc::new(root.to_owned()), is_read_only: false })
+    }
+
+    /// The same, to look at only: files are opened for reading, and whatever would change something fails.
+    ///
+    /// # Errors
+    /// [`DirError::Io`] if it cannot be entered.
+    pub fn read_only(root: impl AsRef<Path>) -> Result<RealVfs, DirError> {
+        RealVfs::new(root).map(|vfs| RealVfs { is_read_only: true, ..vfs })
+    }
+
+    /// An error for what would change something where nothing may be.
+    fn check_writable(&self) -> io::Result<()> {
+        if self.is_read_only { Err(io::ErrorKind::ReadOnlyFilesystem.into()) } else { Ok(()) }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -39,6 +53,7 @@ impl Vfs for RealVfs {
     type File = RealFile;
 
     fn create_dir(&self, dir: &str) -> io::Result<()> {
+        self.check_writable()?;
         match fs::create_dir(self.path(dir)) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             other => other,
@@ -46,20 +61,23 @@ impl Vfs for RealVfs {
     }
 
     fn create(&self, name: &str) -> io::Result<RealFile> {
+        self.check_writable()?;
         let file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(true).open(self.path(name))?;
         Ok(RealFile { file })
     }
 
     fn open(&self, name: &str) -> io::Result<RealFile> {
-        let file = fs::OpenOptions::new().read(true).write(true).open(self.path(name))?;
+        let file = fs::OpenOptions::new().read(true).write(!self.is_read_only).open(self.path(name))?;
         Ok(RealFile { file })
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
+        self.check_writable()?;
         fs::remove_file(self.path(name))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.check_writable()?;
         fs::rename(self.path(from), self.path(to))
     }
 

@@ -200,6 +200,11 @@ impl Engine {
         self.cache.bytes()
     }
 
+    /// The shard that this engine writes.
+    pub(crate) fn shard(&self) -> ShardId {
+        self.config.shard
+    }
+
     /// Takes an index from a checkpoint, before anything else.
     pub(crate) fn restore(&mut self, index: Index) {
         self.index = index;

@@ -45,9 +45,12 @@ impl Machine {
     /// Takes back what a checkpoint holds, before any frame.
     ///
     /// # Errors
-    /// [`Damage::Unreadable`].
+    /// [`Damage::Unreadable`], [`Damage::NotBegun`].
     pub fn recover_checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<(), Damage> {
         let Checkpoint { covered, ordered, index } = checkpoint;
+        for (shard, _) in ordered {
+            self.check_begun(*shard)?;
+        }
         let index =
             Index::restore_snapshot(index).map_err(|source| Damage::Unreadable { what: "checkpoint", source })?;
         self.covered = *covered;

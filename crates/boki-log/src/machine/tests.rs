@@ -1,6 +1,6 @@
 //! The roles together, on a disk that a test completes by hand.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::*;
 use crate::batch::{BatchBuilder, Condition, ReservedTags};
@@ -344,4 +344,37 @@ fn a_missing_batch_is_asked_for_once_until_it_is_time_to_ask_again() {
     assert_eq!(machine.take_sends(), []);
     machine.tick(10);
     assert!(machine.take_sends().contains(&fetch));
+}
+
+#[test]
+fn what_is_on_disk_of_a_start_that_has_not_begun_is_damage() {
+    let mut alone = Alone::new(2);
+    alone.append(BatchBuilder::new(BookId::CATALOG).record(vec![], &b"x"[..]));
+    while alone.write() {}
+    let shard = ShardId { engine: NodeId(1), term: Term(2) };
+    for (kind, place, body) in &alone.disk {
+        let mut machine = Alone::new(2).machine;
+        assert_eq!(machine.recover_frame(*kind, *place, body), Err(Damage::NotBegun { shard }));
+    }
+    let checkpoint = alone.machine.checkpoint().unwrap();
+    assert_eq!(Alone::new(2).machine.recover_checkpoint(&checkpoint), Err(Damage::NotBegun { shard }));
+    assert_eq!(Alone::new(3).machine.recover_checkpoint(&checkpoint), Ok(()));
+    alone.restart(3);
+}
+
+#[test]
+fn a_cut_that_ends_inside_a_batch_is_damage() {
+    let mut alone = Alone::new(2);
+    let batch = BatchBuilder::new(BookId::CATALOG).record(vec![], &b"x"[..]).record(vec![], &b"y"[..]);
+    alone.append(batch);
+    while alone.write() {}
+    let (kind, place, body) = alone.disk[1].clone();
+    let mut cut = Cut::decode(&body).unwrap();
+    cut.deltas[0].count = 1;
+    let mut bytes = BytesMut::new();
+    cut.encode(&mut bytes);
+    let mut machine = Alone::new(3).machine;
+    machine.recover_frame(alone.disk[0].0, alone.disk[0].1, &alone.disk[0].2).unwrap();
+    let damage = machine.recover_frame(kind, place, &bytes.freeze());
+    assert_eq!(damage, Err(Damage::CutWithoutRecords { index: 0 }));
 }

@@ -7,6 +7,7 @@
 mod append;
 mod books;
 mod calls;
+mod doctor;
 mod forward;
 mod health;
 mod limits;
@@ -63,6 +64,7 @@ pub(crate) struct App {
     /// Largest body of a request that calls a function which takes its input piece by piece, in bytes.
     pub(crate) stream_limit: u64,
     pub(crate) mounts: Mounts,
+    pub(crate) doctor: doctor::Doctor,
     /// Cancelled when the server begins to stop: ends subscriptions.
     pub(crate) stopping: CancellationToken,
     pub(crate) counters: Counters,
@@ -135,6 +137,7 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(health::readyz))
         .routes(routes!(health::status))
         .routes(routes!(health::metrics))
+        .routes(routes!(doctor::start, doctor::get))
         .routes(routes!(time::get))
         .routes(routes!(time::advance_time))
         .routes(routes!(pages::home))
@@ -164,6 +167,7 @@ impl Gateway {
             body_limit: config.limits.http_body.bytes(),
             stream_limit: config.limits.stream_body.0,
             mounts: Mounts::new(config.mount.clone()),
+            doctor: doctor::Doctor::new(config.server.data.clone()),
             stopping,
             counters: Counters::default(),
             door,

@@ -5,6 +5,7 @@ mod client;
 mod demo;
 mod deploy;
 mod key;
+mod doctor;
 mod limits;
 mod logs;
 mod server;
@@ -21,6 +22,7 @@ pub(crate) use client::{
 pub(crate) use demo::DemoArgs;
 pub(crate) use deploy::{DeployArgs, Deployer, VersionsCommand};
 pub(crate) use key::KeyCommand;
+pub(crate) use doctor::DoctorArgs;
 pub(crate) use limits::{LimitsCommand, SetLimit};
 pub(crate) use logs::LogsArgs;
 pub(crate) use server::{ConfigCommand, ConfigFile, DEFAULT_FILE, DevArgs, NewArgs, ServerArgs, TestArgs, Time};
@@ -101,6 +103,8 @@ pub(crate) enum Command {
     /// Make a key that a data directory is encrypted with.
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Say what is wrong with a data directory and what that means, and mend what can be mended.
+    Doctor(DoctorArgs),
     /// Measure a server, and the machine it runs on.
     Bench(Bench),
     /// Book trips on a real server, kill it twice, and check that nothing was lost or done twice.

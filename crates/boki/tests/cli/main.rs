@@ -6,6 +6,7 @@ mod books;
 mod calls;
 mod deploy;
 mod dev;
+mod doctor;
 mod log;
 mod logs;
 mod offline;
