@@ -28,9 +28,9 @@
 #![deny(missing_docs)]
 
 mod blob;
+pub mod check;
 mod coding;
 mod compress;
-pub mod check;
 mod dir;
 mod error;
 mod frame;

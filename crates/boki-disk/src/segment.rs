@@ -230,7 +230,8 @@ mod tests {
     #[test]
     fn a_header_with_a_group_that_cannot_be_is_refused() {
         for first_group in [0, u64::MAX] {
-            let block = SegmentHeader { directory: 77, number: 3, first_group, created_us: 5, coding: Coding::Plain }.encode();
+            let block =
+                SegmentHeader { directory: 77, number: 3, first_group, created_us: 5, coding: Coding::Plain }.encode();
             assert_eq!(SegmentHeader::decode(&block, 77, 3), Err(Damage::SegmentHeader));
         }
     }
