@@ -18,6 +18,7 @@ use crate::cut::Cut;
 use crate::engine::{self, Engine, EngineConfig, OpId, Outcome};
 use crate::error::LogError;
 use crate::ids::{LocalId, NodeId, ShardId, Term};
+use crate::index::TableError;
 use crate::message::{Message, Send};
 use crate::op::Op;
 use crate::sequencer::{Sequencer, SequencerConfig};
@@ -127,6 +128,9 @@ pub enum Damage {
         /// The shard.
         shard: ShardId,
     },
+    /// A table of the index cannot be read.
+    #[error("{0}")]
+    Index(TableError),
     /// A cut orders records that are not on disk.
     #[error("cut {index} orders records that are not on disk")]
     CutWithoutRecords {
@@ -250,6 +254,9 @@ impl Machine {
             self.effects.outcomes.clear();
             self.effects.gone.clear();
             self.effects.sends.clear();
+            if let Some(error) = engine.stuck() {
+                return Err(Damage::Index(error.clone()));
+            }
             // A cut that ends inside a batch has been applied too far.
             let applied = engine.index();
             if applied.next_cut() <= index || (applied.next_cut() == index + 1 && applied.position().0 != end) {

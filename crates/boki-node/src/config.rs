@@ -40,6 +40,9 @@ pub struct NodeConfig {
     pub keys: Option<DataKeys>,
     /// With keys: a data directory that is not encrypted is from now on.
     pub encrypt: bool,
+    /// Memory for the index, in bytes: what is beyond is in files. What is in memory whatever the setting, see
+    /// [`boki_log::index`].
+    pub index_bytes: usize,
     /// What tells it the time.
     pub clock: Clock,
 }
@@ -57,6 +60,7 @@ impl NodeConfig {
             compression: Compression::None,
             keys: None,
             encrypt: false,
+            index_bytes: 512 << 20,
             clock: Clock::system(),
         }
     }
@@ -94,6 +98,9 @@ pub enum OpenError {
     /// The checkpoint is whole, but does not parse.
     #[error("the checkpoint: {0}")]
     Checkpoint(Damage),
+    /// The tables of the index cannot be used.
+    #[error(transparent)]
+    Table(#[from] boki_disk::TableError),
     /// How far the journal reaches could not be recorded.
     #[error("the journal: {0}")]
     Mark(boki_disk::WriteError),
@@ -113,8 +120,9 @@ impl OpenError {
             OpenError::Journal(boki_disk::OpenError::Removed(error)) | OpenError::Blob(error) => code_of_blob(error),
             OpenError::Damaged { damage: Damage::NotBegun { .. }, .. }
             | OpenError::Checkpoint(Damage::NotBegun { .. }) => "BK0317",
+            OpenError::Checkpoint(Damage::Index(_)) => "BK0306",
             OpenError::Damaged { .. } | OpenError::Checkpoint(_) => "BK0313",
-            OpenError::Journal(_) | OpenError::Mark(_) | OpenError::Thread(_) => "BK0314",
+            OpenError::Journal(_) | OpenError::Table(_) | OpenError::Mark(_) | OpenError::Thread(_) => "BK0314",
         }
     }
 }

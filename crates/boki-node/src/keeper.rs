@@ -5,18 +5,23 @@
 //! One is made
 //! - when a segment has been filled, or has died, and about as much was written since the last one as that one is long:
 //!   so checkpoints never cost more than the journal itself;
+//! - when what is recent of the index takes more memory than it may;
 //! - when the node stops.
+//!
+//! What the index has gathered since the last one is written as a table before, so that memory holds only the latest of it.
 //!
 //! It sleeps without a timer when there is nothing to do. The machine is locked only while what is to be written is taken.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use boki_disk::DataDir;
 use boki_log::storage::GroupPlace;
-use parking_lot::{Condvar, MutexGuard};
+use parking_lot::Condvar;
 
 use crate::config::OpenError;
+use crate::merger::Merger;
 use crate::node::{Shared, State};
 use crate::status::Writable;
 
@@ -35,6 +40,12 @@ pub(crate) struct Keeping {
     covered: Option<GroupPlace>,
     checkpoint_bytes: u64,
 }
+
+/// What is recent of the index may take one part in so many of its memory, and as much again while it is written out; one
+/// part in [`CACHE_SHARE`] are blocks of tables; the rest is for filters, the tables' own indexes, and claims.
+const RECENT_SHARE: usize = 8;
+/// See [`RECENT_SHARE`].
+pub(crate) const CACHE_SHARE: usize = 4;
 
 impl Keeping {
     /// After an opening: from a checkpoint of `checkpoint_bytes` that covers `covered`, behind which there were
@@ -57,7 +68,7 @@ impl Keeping {
 
 /// Starts the keeper.
 pub(crate) fn spawn(shared: Arc<Shared>, directory: Arc<DataDir>) -> Result<JoinHandle<()>, OpenError> {
-    let keeper = Keeper { shared, directory };
+    let keeper = Keeper { shared, directory, merger: Merger::default() };
     std::thread::Builder::new().name("boki-keeper".into()).spawn(move || keeper.run()).map_err(OpenError::Thread)
 }
 
@@ -73,27 +84,40 @@ pub(crate) fn stop(shared: &Shared, thread: JoinHandle<()>) {
 struct Keeper {
     shared: Arc<Shared>,
     directory: Arc<DataDir>,
+    merger: Merger,
+}
+
+/// Whether what is recent of the index takes more memory than it may.
+pub(crate) fn is_index_full(shared: &Shared, state: &State) -> bool {
+    let most = shared.config.index_bytes / RECENT_SHARE;
+    state.machine.engine().is_some_and(|engine| engine.index().recent_bytes() > most)
 }
 
 impl Keeper {
-    fn run(&self) {
-        let mut state = self.shared.state.lock();
+    fn run(mut self) {
+        let shared = Arc::clone(&self.shared);
+        let mut state = shared.state.lock();
         loop {
             if state.keeping.is_stopping {
                 let is_worth_it =
                     state.keeping.uncovered_bytes > 0 && !matches!(state.writable, Writable::Failed { .. });
+                drop(state);
+                self.merger.stop();
                 if is_worth_it {
-                    drop(self.checkpoint(state));
+                    self.checkpoint();
                 }
                 return;
             }
             if std::mem::take(&mut state.keeping.is_called) {
                 if self.is_due(&state) {
-                    state = self.checkpoint(state);
+                    drop(state);
+                    self.checkpoint();
+                    self.merger.start(&shared);
+                    state = shared.state.lock();
                 }
                 continue;
             }
-            self.shared.keeper_wake.wait(&mut state);
+            shared.keeper_wake.wait(&mut state);
         }
     }
 
@@ -102,18 +126,38 @@ impl Keeper {
     fn is_due(&self, state: &State) -> bool {
         let dead = state.machine.dead_segments().len() as u64 * self.shared.config.segment_bytes;
         let gain = state.keeping.uncovered_bytes.max(dead);
-        gain >= state.keeping.checkpoint_bytes.max(self.shared.config.segment_bytes / 2)
+        is_index_full(&self.shared, state)
+            || gain >= state.keeping.checkpoint_bytes.max(self.shared.config.segment_bytes / 2)
     }
 
     /// Makes a checkpoint, after which the segments that were dead may go.
-    fn checkpoint<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-        let Some(checkpoint) = state.machine.checkpoint() else { return state };
+    fn checkpoint(&self) {
+        let mut state = self.shared.state.lock();
+        let Some((checkpoint, freeze)) = state.machine.freeze() else { return };
         let dead = state.machine.dead_segments();
         let uncovered = state.keeping.uncovered_bytes;
         drop(state);
-        let bytes = checkpoint.encode();
+        let table = match freeze.entries().map(|entries| self.shared.tables.write(entries, |_| true)).transpose() {
+            Ok(table) => table,
+            Err(error) => {
+                tracing::warn!(%error, "the index cannot be written: neither memory nor disk space is given back now");
+                return;
+            }
+        };
+        let info = table.as_ref().map(|table| freeze.info(table.number, table.bytes));
+        let named = freeze.tables(info);
+        let bytes = checkpoint.clone().with_index(freeze.section(&named)).encode();
         let written = self.directory.write_blob(CHECKPOINT, &bytes);
+        let is_written = written.is_ok();
+        let mut needed: BTreeSet<u64> = named.iter().map(|info| info.number).collect();
         let mut state = self.shared.state.lock();
+        if let Some(index) = state.machine.index_mut() {
+            if let (Some(info), Some(table)) = (info, table) {
+                index.install(info, table.table);
+                self.shared.tables.adopt(info.number);
+            }
+            needed.extend(index.tables().map(|info| info.number));
+        }
         match written {
             Ok(()) => {
                 let keeping = &mut state.keeping;
@@ -127,6 +171,9 @@ impl Keeper {
             }
             Err(error) => tracing::warn!(%error, "no checkpoint can be written: disk space is not given back now"),
         }
-        state
+        drop(state);
+        if is_written {
+            self.shared.tables.remove_all_but(&needed);
+        }
     }
 }

@@ -14,9 +14,11 @@ mod config;
 mod entries;
 mod keeper;
 mod log_thread;
+mod merger;
 mod node;
 mod reply;
 mod status;
+mod tables;
 
 pub use blobs::{BlobSink, BlobSource, Blobs};
 pub use boki_disk::{BlobError, BlobName, Compression, DataKey, DataKeys, InvalidDataKey};

@@ -1,6 +1,7 @@
 //! The log thread: owns the journal, writes what gathered as one group after the other, and lets time pass for reads that
 //! wait.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -14,9 +15,10 @@ use parking_lot::MutexGuard;
 
 use crate::blobs::Blobs;
 use crate::config::{Durability, NodeConfig, OpenError};
-use crate::keeper::{self, CHECKPOINT, Keeping};
+use crate::keeper::{self, CACHE_SHARE, CHECKPOINT, Keeping};
 use crate::node::{Shared, Sleep, State};
 use crate::status::Writable;
+use crate::tables::Tables;
 
 /// How many bytes of records one group holds, about. Larger groups gain nothing: the disk is at its best from about
 /// 256 KiB on, and whoever waits for the first record of a group waits for its last.
@@ -29,6 +31,7 @@ pub(crate) struct Opened {
     pub(crate) directory: DataDir,
     pub(crate) keeping: Keeping,
     pub(crate) blobs: Blobs,
+    pub(crate) tables: Tables,
 }
 
 /// Opens the data directory and reads back what is in it.
@@ -41,20 +44,30 @@ pub(crate) fn open(config: &NodeConfig) -> Result<Opened, OpenError> {
         storage.run_bytes = config.run_bytes();
     }
     let mut machine = Machine::new(machine_config);
+    let sync = config.durability == Durability::Fsync;
+    let cache_bytes = (config.index_bytes / CACHE_SHARE) as u64;
+    let tables =
+        Tables::open(directory.vfs(), directory.meta().id, term.0, sync, cache_bytes, directory.keyring().cloned())?;
+    let mut named = BTreeSet::new();
     let mut checkpoint_bytes = 0;
     let mut covered = None;
     if let Some(bytes) = directory.read_blob(CHECKPOINT)? {
         checkpoint_bytes = bytes.len() as u64;
         let checkpoint = Checkpoint::decode(&bytes).map_err(OpenError::Checkpoint)?;
         covered = checkpoint.covered;
-        machine.recover_checkpoint(&checkpoint).map_err(OpenError::Checkpoint)?;
+        machine
+            .recover_checkpoint_and_tables(&checkpoint, |info| {
+                named.insert(info.number);
+                tables.read(info)
+            })
+            .map_err(OpenError::Checkpoint)?;
     }
     let defaults = JournalConfig::new(directory.meta().id);
     let journal_config = JournalConfig {
         segment_bytes: config.segment_bytes,
         first_segment_bytes: defaults.first_segment_bytes.min(config.segment_bytes),
         term: directory.meta().term,
-        sync: config.durability == Durability::Fsync,
+        sync,
         compression: config.compression,
         keyring: directory.keyring().cloned(),
         ..defaults
@@ -82,11 +95,13 @@ pub(crate) fn open(config: &NodeConfig) -> Result<Opened, OpenError> {
     // Everything was found good: from here on things are changed.
     directory.begin()?;
     journal.mark().map_err(OpenError::Mark)?;
-    let store = BlobStore::open(directory.vfs(), directory.meta().id, config.durability == Durability::Fsync)?;
+    let store = BlobStore::open(directory.vfs(), directory.meta().id, sync)?;
     let store = store.sealed(directory.keyring().cloned());
     let blobs = Blobs::new(store, directory.meta().term);
+    // What was written for a checkpoint that there is not.
+    tables.remove_all_but(&named);
     let keeping = Keeping::new(covered, checkpoint_bytes, uncovered_bytes);
-    Ok(Opened { machine, journal, directory, keeping, blobs })
+    Ok(Opened { machine, journal, directory, keeping, blobs, tables })
 }
 
 /// Starts the log thread.
@@ -189,7 +204,7 @@ impl LogThread {
             }
         }
         let rolled = self.locations.last().is_some_and(|last| last.segment != self.current);
-        if state.machine.take_died() || rolled {
+        if state.machine.take_died() || rolled || keeper::is_index_full(&shared, &state) {
             state.keeping.call(&shared.keeper_wake);
         }
         shared.settle(state, Vec::new());

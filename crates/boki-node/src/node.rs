@@ -27,6 +27,7 @@ use crate::keeper::Keeping;
 use crate::log_thread;
 use crate::reply::{OneShot, ReplySink};
 use crate::status::{Status, Writable};
+use crate::tables::Tables;
 
 /// How many operations are stepped with the machine locked: about 100 us, so that others get their turn.
 const OPS_PER_LOCK: usize = 64;
@@ -42,6 +43,8 @@ pub(crate) struct Shared {
     pub(crate) config: NodeConfig,
     pub(crate) reader: JournalReader<RealVfs>,
     pub(crate) blobs: Blobs,
+    /// Of the index.
+    pub(crate) tables: Tables,
     pub(crate) state: Mutex<State>,
     /// Wakes the log thread.
     pub(crate) wake: Condvar,
@@ -64,6 +67,8 @@ pub(crate) struct State {
     pub(crate) superfluous: Vec<u64>,
     pub(crate) keeping: Keeping,
     pub(crate) segments: u64,
+    /// Of tables of the index, since the start.
+    pub(crate) merges: u64,
     pub(crate) disk_bytes: u64,
 }
 
@@ -108,6 +113,7 @@ impl Node {
         let shared = Arc::new(Shared {
             reader: opened.journal.reader(),
             blobs: opened.blobs,
+            tables: opened.tables,
             state: Mutex::new(State {
                 machine: opened.machine,
                 asked: HashMap::new(),
@@ -118,6 +124,7 @@ impl Node {
                 superfluous: Vec::new(),
                 keeping: opened.keeping,
                 segments: 0,
+                merges: 0,
                 disk_bytes: 0,
             }),
             wake: Condvar::new(),
@@ -287,6 +294,10 @@ impl Node {
             segments: state.segments,
             disk_bytes: state.disk_bytes,
             cache_bytes: engine.map_or(0, |engine| engine.cache_bytes() as u64),
+            index_bytes: index.map_or(0, |index| index.memory_bytes() as u64) + self.shared.tables.cache_bytes(),
+            index_tables: index.map_or(0, |index| index.tables().count() as u64),
+            index_table_bytes: index.map_or(0, |index| index.tables().map(|table| table.bytes).sum()),
+            index_merges: state.merges,
             cache_hits: counters.cache_hits,
             cache_misses: counters.cache_misses,
         }

@@ -49,6 +49,14 @@ pub struct Status {
     pub disk_bytes: u64,
     /// Bytes of records in memory.
     pub cache_bytes: u64,
+    /// Bytes of memory that the index takes, blocks of its tables included.
+    pub index_bytes: u64,
+    /// Tables of the index.
+    pub index_tables: u64,
+    /// Bytes that they take on disk.
+    pub index_table_bytes: u64,
+    /// Merges of tables since this start.
+    pub index_merges: u64,
     /// Records read from memory since this start.
     pub cache_hits: u64,
     /// Records read from disk since this start.

@@ -138,7 +138,10 @@ async fn verdict(life: &Life, root: &Path) -> Result<(), &'static str> {
         Ok(node) => {
             match content(&node, life.book).await {
                 Ok(found) => assert_eq!(found, life.content, "what was acknowledged, and nothing else"),
-                Err(error) => assert!(matches!(error, LogError::ReadFailed { .. }), "{error}"),
+                Err(error) => {
+                    let is_named = matches!(error, LogError::ReadFailed { .. } | LogError::IndexUnreadable { .. });
+                    assert!(is_named, "{error}");
+                }
             }
             for name in node.blobs().names().await.unwrap() {
                 if let Ok(Some(mut source)) = node.blobs().read(name).await {
@@ -248,8 +251,15 @@ async fn files_that_are_swapped_or_of_another_directory_are_found() {
             continue;
         }
         let root = copy(life.folder.path());
+        // A table of a number that the checkpoint does not name is removed, whatever it is.
+        let is_named = root.path().join(&name).exists();
         fs::write(root.path().join(&name), bytes).unwrap();
-        assert_eq!(verdict(&life, root.path()).await, Err("BK0316"), "{text}");
+        let expected = match text.starts_with("table/") {
+            true if is_named => Err("BK0306"),
+            true => Ok(()),
+            false => Err("BK0316"),
+        };
+        assert_eq!(verdict(&life, root.path()).await, expected, "{text}");
     }
 }
 

@@ -321,6 +321,7 @@ async fn open_node(config: &Config, clock: Clock) -> Result<Node, StartError> {
         compression: config.log.compression.into(),
         keys: config.data_keys.clone(),
         encrypt: config.log.encrypt,
+        index_bytes: config.log.index.bytes(),
         clock,
     };
     match tokio::task::spawn_blocking(move || Node::open(node_config)).await {

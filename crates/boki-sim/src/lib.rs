@@ -27,6 +27,7 @@ mod operations;
 pub mod plan;
 pub mod rng;
 mod starts;
+pub mod tables;
 pub mod trace;
 pub mod violation;
 pub mod workload;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use boki_log::engine::EngineConfig;
+use boki_log::index::Freeze;
 use boki_log::machine::{Machine, MachineConfig, WriteFrame};
 use boki_log::sequencer::SequencerConfig;
 use boki_log::storage::StorageConfig;
@@ -90,6 +91,10 @@ pub struct SimNode {
     pub aux: BTreeMap<Seq, Bytes>,
     /// Under way.
     pub reclaim: Option<Reclaim>,
+    /// Frozen of its index, and not a table yet.
+    pub freeze: Option<Freeze>,
+    /// Number of the next table of its index.
+    pub next_table: u64,
     /// Its disk takes long.
     pub is_slow: bool,
     /// Its disk has no room.
@@ -116,6 +121,8 @@ impl SimNode {
             timer_at: None,
             aux: BTreeMap::new(),
             reclaim: None,
+            freeze: None,
+            next_table: 1,
             is_slow: false,
             is_full: false,
             fails_next: false,
@@ -131,6 +138,7 @@ impl SimNode {
         self.timer_at = None;
         self.aux.clear();
         self.reclaim = None;
+        self.freeze = None;
         self.fails_next = false;
         self.is_stopping = false;
     }

@@ -129,6 +129,8 @@ pub struct Plan {
     pub early_bytes: usize,
     /// After how long to send again.
     pub resend_us: u64,
+    /// How often something is done with an engine's index: frozen, installed, merged.
+    pub index_per_mille: u64,
 }
 
 impl Plan {
@@ -176,6 +178,7 @@ impl Plan {
             cache_bytes: *rng.pick(&[1 << 20, 1 << 20, 2000, 0]).unwrap_or(&0),
             early_bytes: if rng.chance(200) { 500 } else { 1 << 20 },
             resend_us: rng.between(3_000, 15_000),
+            index_per_mille: *Rng::new(seed, "index plan").pick(&[0, 10, 100, 300]).unwrap_or(&0),
             engines,
         }
     }

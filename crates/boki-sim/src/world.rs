@@ -90,6 +90,7 @@ pub(crate) struct Streams {
     pub(crate) damage: Rng,
     pub(crate) disk: Rng,
     pub(crate) faults: Rng,
+    pub(crate) index: Rng,
     scheduling: Rng,
     pub(crate) workload: Rng,
 }
@@ -134,6 +135,7 @@ impl World {
             damage: Rng::new(seed, "damage"),
             disk: Rng::new(seed, "disk"),
             faults: Rng::new(seed, "faults"),
+            index: Rng::new(seed, "index"),
             scheduling: Rng::new(seed, "scheduling"),
             workload: Rng::new(seed, "workload"),
         };
@@ -344,6 +346,7 @@ impl World {
 
     /// Does what the machine of `node` wants done.
     pub(crate) fn pump(&mut self, id: NodeId) -> Checked {
+        self.keep_index(id)?;
         loop {
             let Some(machine) = self.machine(id) else { return Ok(()) };
             let sends = machine.take_sends();

@@ -140,8 +140,8 @@ pub struct Engine {
     next_query: u64,
     /// Why no append is taken any more.
     failed: Option<LogError>,
-    /// A batch could not be judged: nothing is applied any more.
-    is_stuck: bool,
+    /// Why a batch could not be judged: nothing is applied any more.
+    stuck: Option<TableError>,
     nudge_at_us: Option<u64>,
     counters: Counters,
 }
@@ -163,7 +163,7 @@ impl Engine {
             // The answer to a question of an earlier start must not pass for one to a question of this.
             next_query: u64::from(config.shard.term.0) << 32,
             failed: None,
-            is_stuck: false,
+            stuck: None,
             nudge_at_us: None,
             counters: Counters::default(),
             config,
@@ -174,6 +174,11 @@ impl Engine {
     #[must_use]
     pub fn index(&self) -> &Index {
         &self.index
+    }
+
+    /// Why nothing is applied any more, if that is so.
+    pub(crate) fn stuck(&self) -> Option<&TableError> {
+        self.stuck.as_ref()
     }
 
     /// Its counters.
@@ -436,7 +441,7 @@ impl Engine {
 
     /// Applies every cut whose turn it is and whose batches are all here.
     fn apply_cuts(&mut self, now_us: u64, fx: &mut Effects) {
-        while let Some(cut) = self.cuts.remove(&self.index.next_cut()).filter(|_| !self.is_stuck) {
+        while let Some(cut) = self.cuts.remove(&self.index.next_cut()).filter(|_| self.stuck.is_none()) {
             if let Some((shard, from)) = self.missing(&cut) {
                 if self.fetching.replace((shard, from)) != Some((shard, from)) {
                     for to in &self.config.storages {
@@ -447,9 +452,9 @@ impl Engine {
                 break;
             }
             if let Err(error) = self.apply(&cut, fx) {
-                self.is_stuck = true;
                 self.cuts.clear();
                 self.fail(&LogError::IndexFailed { reason: error.to_string() }, fx);
+                self.stuck = Some(error);
             }
         }
         if self.cuts.is_empty() {

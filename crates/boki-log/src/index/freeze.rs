@@ -99,8 +99,20 @@ impl Index {
         }
     }
 
-    /// Puts a table in the place of what was frozen up to where it ends.
+    /// For an index whose checkpoint is a snapshot, and so names no table.
+    ///
+    /// # Errors
+    /// Always.
+    pub fn no_tables(info: &TableInfo) -> Result<Arc<dyn SortedTable>, TableError> {
+        Err(TableError { table: format!("index table {}", info.number), reason: "there is none".to_owned() })
+    }
+
+    /// Puts a table in the place of what was frozen up to where it ends. A table of something else changes nothing.
     pub fn install(&mut self, info: TableInfo, entries: Arc<dyn SortedTable>) {
+        let covers = |part: &Arc<Part>| part.to == info.to;
+        if self.frozen.front().is_none_or(|part| part.from != info.from) || !self.frozen.iter().any(covers) {
+            return;
+        }
         while self.frozen.front().is_some_and(|part| part.to <= info.to) {
             self.frozen.pop_front();
         }
@@ -109,8 +121,8 @@ impl Index {
 
     /// Puts a table in the place of everything that is not recent.
     pub(super) fn install_all(&mut self, info: TableInfo, entries: Arc<dyn SortedTable>) {
-        self.tables.clear();
-        self.install(info, entries);
+        self.frozen.clear();
+        self.tables = vec![Table { info, entries }];
     }
 
     /// Tables worth merging now, if there are any.
@@ -135,12 +147,15 @@ impl Index {
         Some(Merge { inputs, keep, records: self.claims.living_between(from, to) })
     }
 
-    /// Puts the table that a merge gave in the place of those that it was made of.
+    /// Puts the table that a merge gave in the place of those that it was made of, if they are still there.
     pub fn install_merged(&mut self, merge: &Merge, info: TableInfo, entries: Arc<dyn SortedTable>) {
         let Some(first) = merge.inputs().next() else { return };
         let Some(at) = self.tables.iter().position(|table| table.info.number == first) else { return };
-        let end = (at + merge.inputs.len()).min(self.tables.len());
-        self.tables.splice(at..end, [Table { info, entries }]);
+        let end = at + merge.inputs.len();
+        let is_same = |tables: &[Table]| tables.iter().map(|table| table.info.number).eq(merge.inputs());
+        if self.tables.get(at..end).is_some_and(is_same) {
+            self.tables.splice(at..end, [Table { info, entries }]);
+        }
     }
 
     /// Freezes, and makes one table in memory of all there is: what a snapshot that stands for itself holds.

@@ -157,7 +157,7 @@ impl Index {
         if let Some(last) = book.recent.list(Some(tag)).and_then(|seqs| seqs.back()) {
             return Ok(if *last >= book.floor_of(Some(tag)) { *last } else { Seq::NONE });
         }
-        if is_pinned(id) || book.floor_of(Some(tag)) >= self.base || !self.is_elsewhere(id, tag) {
+        if is_pinned(id) || book.floor_of(Some(tag)) >= self.base || !self.is_elsewhere(id, tag)? {
             return Ok(Seq::NONE);
         }
         let floor = book.floor_of(Some(tag)).max(self.state(id, book, tag)?.floor);
@@ -331,15 +331,20 @@ impl Index {
     }
 
     /// Whether older parts or tables may have records of the tag.
-    pub(super) fn is_elsewhere(&self, id: BookId, tag: &str) -> bool {
+    pub(super) fn is_elsewhere(&self, id: BookId, tag: &str) -> Result<bool, TableError> {
         if is_pinned(id) || self.base == Seq::FIRST {
-            return false;
+            return Ok(false);
         }
         if self.frozen.iter().any(|part| part.list(id, Some(tag)).is_some()) {
-            return true;
+            return Ok(true);
         }
         let list = key::tag_list(id, tag);
-        self.tables.iter().any(|table| table.entries.may_contain(&list))
+        for table in &self.tables {
+            if table.entries.may_contain(&list).map_err(|error| table.named(error))? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }
 

@@ -360,7 +360,7 @@ impl Index {
                 if tag.is_none() && !closes { book.floor } else { book.floor_of(tag.as_ref().map(Tag::as_str)) };
             if let Some(tag) = &tag {
                 judged.state = self.state(id, book, tag.as_str())?;
-                judged.is_elsewhere = self.is_elsewhere(id, tag.as_str());
+                judged.is_elsewhere = self.is_elsewhere(id, tag.as_str())?;
                 floor = floor.max(judged.state.floor);
             }
             let mut touch = |seq: Seq| {

@@ -253,7 +253,7 @@ impl Run {
             Step::Restart => self.restart(),
             Step::Snapshot => {
                 let mut index = self.index.clone();
-                let mut restored = Index::restore_snapshot(&index.snapshot().unwrap()).unwrap();
+                let mut restored = Index::restore(&index.snapshot().unwrap(), Index::no_tables).unwrap();
                 self.replay(&mut restored);
                 assert!(restored == self.index && index == self.index);
             }

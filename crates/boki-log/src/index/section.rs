@@ -23,6 +23,9 @@ use super::{Book, Index, version1};
 /// First field of a section: changes with its layout.
 const VERSION: u32 = 2;
 
+/// Number of the table that a snapshot has in itself, behind the section: each key and value behind its length.
+const INLINE: u64 = 0;
+
 /// Why an index cannot be taken back from a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RestoreError {
@@ -177,8 +180,8 @@ fn take_catalog(reader: &mut Reader<'_>) -> Result<Recent, LogError> {
 }
 
 impl Index {
-    /// The index of a checkpoint. `open` gives each table that it names; tables that it does not name belong to no
-    /// checkpoint.
+    /// The index of a checkpoint, or of a snapshot. `open` gives each table that it names, other than that of a snapshot; tables
+    /// that it does not name belong to no checkpoint.
     ///
     /// # Errors
     /// [`RestoreError`]. In particular of a section of another version.
@@ -187,8 +190,10 @@ impl Index {
         mut open: impl FnMut(&TableInfo) -> Result<Arc<dyn SortedTable>, TableError>,
     ) -> Result<Index, RestoreError> {
         let mut reader = Reader::new(section);
-        if reader.u32()? != VERSION {
-            return Err(LogError::Malformed { reason: "an index of another version" }.into());
+        match reader.u32()? {
+            VERSION => {}
+            version1::VERSION => return Ok(version1::restore(reader)?),
+            _ => return Err(LogError::Malformed { reason: "an index of another version" }.into()),
         }
         let end = Seq(reader.u64()?);
         let mut index = Index { end, base: end, next_cut: reader.u64()?, time_us: reader.u64()?, ..Index::default() };
@@ -200,10 +205,11 @@ impl Index {
             runs.0.push_back(Run { start, shard, from: LocalId(reader.u64()?), count: reader.u64()? });
         }
         index.runs = runs;
+        let mut infos = Vec::new();
         for _ in 0..reader.u64()? {
             let (number, from, to) = (reader.u64()?, Seq(reader.u64()?), Seq(reader.u64()?));
             let info = TableInfo { number, from, to, bytes: reader.u64()?, records: reader.u64()? };
-            index.tables.push(Table { entries: open(&info)?, info });
+            infos.push(info);
         }
         for _ in 0..reader.u64()? {
             index.books.insert(BookId(reader.u64()?), take_book(&mut reader)?);
@@ -215,7 +221,11 @@ impl Index {
         for _ in 0..reader.u64()? {
             index.catalog_times.insert(Seq(reader.u64()?), reader.u64()?);
         }
-        reader.finish()?;
+        let inlined: Arc<dyn SortedTable> = Arc::new(take_entries(&mut reader)?);
+        for info in infos {
+            let entries = if info.number == INLINE { Arc::clone(&inlined) } else { open(&info)? };
+            index.tables.push(Table { entries, info });
+        }
         index.restore_claims()?;
         Ok(index)
     }
@@ -242,9 +252,8 @@ impl Index {
     /// [`TableError`], if a table cannot be read.
     pub fn snapshot(&mut self) -> Result<Bytes, TableError> {
         let (freeze, gathered) = self.gather()?;
-        let tables: Vec<_> = (!gathered.is_empty()).then(|| freeze.info(0, 0)).into_iter().collect();
-        let mut out = BytesMut::new();
-        out.put_long_bytes(&freeze.section(&tables));
+        let tables: Vec<_> = (!gathered.is_empty()).then(|| freeze.info(INLINE, 0)).into_iter().collect();
+        let mut out = BytesMut::from(&*freeze.section(&tables));
         for entry in gathered.scan(&[]) {
             let (key, value) = entry?;
             out.put_long_bytes(&key);
@@ -255,28 +264,12 @@ impl Index {
         }
         Ok(out.freeze())
     }
+}
 
-    /// Takes a snapshot apart.
-    ///
-    /// # Errors
-    /// [`LogError::Malformed`] if `bytes` is not a whole snapshot of this version.
-    pub fn restore_snapshot(bytes: &Bytes) -> Result<Index, LogError> {
-        let mut reader = Reader::new(bytes);
-        // No section is that short.
-        if reader.clone().u32()? == version1::VERSION {
-            reader.u32()?;
-            return version1::restore(reader);
-        }
-        let section = reader.long_bytes()?;
-        let mut entries = Vec::new();
-        while reader.remaining() > 0 {
-            entries.push(Ok((reader.long_bytes()?, reader.long_bytes()?)));
-        }
-        let malformed = |_| LogError::Malformed { reason: "a snapshot whose entries do not parse" };
-        let table: Arc<dyn SortedTable> = Arc::new(MemoryTable::new(entries.into_iter()).map_err(malformed)?);
-        Index::restore(&section, |_| Ok(Arc::clone(&table))).map_err(|error| match error {
-            RestoreError::Malformed(error) => error,
-            RestoreError::Table(error) => malformed(error),
-        })
+fn take_entries(reader: &mut Reader<'_>) -> Result<MemoryTable, RestoreError> {
+    let mut entries = Vec::new();
+    while reader.remaining() > 0 {
+        entries.push(Ok((reader.long_bytes()?, reader.long_bytes()?)));
     }
+    Ok(MemoryTable::new(entries.into_iter())?)
 }

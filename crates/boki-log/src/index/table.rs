@@ -40,7 +40,10 @@ pub type Entries<'a> = Box<dyn Iterator<Item = Result<Entry, TableError>> + Send
 /// into its filter, [`filter_key`](super::filter_key) says.
 pub trait SortedTable: fmt::Debug + Send + Sync {
     /// `false`: no key with this filter key is in the table.
-    fn may_contain(&self, filter_key: &[u8]) -> bool;
+    ///
+    /// # Errors
+    /// [`TableError`], if the filter cannot be read.
+    fn may_contain(&self, filter_key: &[u8]) -> Result<bool, TableError>;
 
     /// The first entry whose key is `key` or above.
     ///
@@ -107,8 +110,8 @@ fn entry((key, value): (&Bytes, &Bytes)) -> Entry {
 }
 
 impl SortedTable for MemoryTable {
-    fn may_contain(&self, filter_key: &[u8]) -> bool {
-        self.filter.contains(filter_key)
+    fn may_contain(&self, filter_key: &[u8]) -> Result<bool, TableError> {
+        Ok(self.filter.contains(filter_key))
     }
 
     fn at_or_after(&self, key: &[u8]) -> Result<Option<Entry>, TableError> {
@@ -167,7 +170,7 @@ impl Table {
     ) -> Result<Wanted, TableError> {
         let mut from = from.max(self.info.from);
         let below = below.min(self.info.to);
-        if from >= below || !self.entries.may_contain(list) {
+        if from >= below || !self.entries.may_contain(list)? {
             return Ok(Some(from));
         }
         let mut next = self.chunk_before(list, from)?.filter(|chunk| chunk.last >= from);
@@ -208,7 +211,7 @@ impl Table {
         each: &mut dyn FnMut(Seq) -> Wanted,
     ) -> Result<Wanted, TableError> {
         let mut from = from;
-        if from < self.info.from || self.info.to <= floor || !self.entries.may_contain(list) {
+        if from < self.info.from || self.info.to <= floor || !self.entries.may_contain(list)? {
             return Ok(Some(from));
         }
         let mut seqs = Vec::new();
@@ -236,7 +239,7 @@ impl Table {
 
     /// The last seq of the list, if it is `floor` or above.
     pub(super) fn last(&self, list: &[u8], floor: Seq) -> Result<Option<Seq>, TableError> {
-        if self.info.to <= floor || !self.entries.may_contain(list) {
+        if self.info.to <= floor || !self.entries.may_contain(list)? {
             return Ok(None);
         }
         Ok(self.chunk_before(list, Seq::MAX)?.map(|chunk| chunk.last).filter(|last| *last >= floor))
@@ -259,7 +262,7 @@ impl Table {
     }
 
     pub(super) fn state(&self, key: &[u8]) -> Result<Option<TagState>, TableError> {
-        if !self.entries.may_contain(key) {
+        if !self.entries.may_contain(key)? {
             return Ok(None);
         }
         match self.entries.at_or_after(key)? {

@@ -188,7 +188,7 @@ fn trimming_a_book_spares_records_with_reserved_tags_until_their_tags_are_trimme
     assert_eq!((log.all(None), log.all(Some("a"))), (vec![2, 4, 5], vec![5]));
     assert_eq!(log.all(Some("~call/1")), [2]);
     assert_eq!((log.index.count(BOOK), log.index.live_records()), (3, 3));
-    log.index = Index::restore_snapshot(&log.index.snapshot().unwrap()).unwrap();
+    log.index = Index::restore(&log.index.snapshot().unwrap(), Index::no_tables).unwrap();
     log.trim(Some("a"), Seq(5));
     log.trim(Some("~call/1"), Seq(3));
     assert_eq!(log.all(None), [2, 4, 5], "still found under its other tag");
@@ -235,11 +235,11 @@ fn a_snapshot_restores_an_index_that_judges_alike() {
     log.add(with_tags(&[]));
     log.trim(Some("a"), Seq(2));
     let bytes = log.index.snapshot().unwrap();
-    let restored = Index::restore_snapshot(&bytes).unwrap();
+    let restored = Index::restore(&bytes, Index::no_tables).unwrap();
     assert_eq!(restored, log.index);
     assert_eq!(restored.tail(BOOK, Some(&tag("b"))), Ok(Seq(1)));
     for len in 0..bytes.len() {
-        assert!(Index::restore_snapshot(&bytes.slice(..len)).map_or(true, |shorter| shorter != restored));
+        assert!(Index::restore(&bytes.slice(..len), Index::no_tables).map_or(true, |shorter| shorter != restored));
     }
 }
 

@@ -8,17 +8,20 @@
 //! |---|---|---|
 //! | 1 | journal | the last group that is covered: segment u64, group u64, offset u32; empty if there is none |
 //! | 2 | order | how far each shard is ordered: engine u16, term u32, local id u64 for each |
-//! | 3 | index | the snapshot of the index |
+//! | 3 | index | the index: which tables there are, and what is in none |
 //!
 //! Version 1 had no sections: the order's length (u32) and its entries, then the snapshot.
+
+use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{Damage, Machine};
 use crate::codec::Reader;
+use crate::engine::Engine;
 use crate::error::LogError;
 use crate::ids::{LocalId, NodeId, ShardId, Term};
-use crate::index::Index;
+use crate::index::{Freeze, Index, RestoreError, SortedTable, TableError, TableInfo};
 use crate::storage::GroupPlace;
 
 const VERSION: u32 = 2;
@@ -37,7 +40,7 @@ pub struct Checkpoint {
     /// The last group that is covered.
     pub covered: Option<GroupPlace>,
     ordered: Vec<(ShardId, LocalId)>,
-    /// A snapshot.
+    /// A snapshot, or a section that names tables.
     index: Bytes,
 }
 
@@ -47,12 +50,26 @@ impl Machine {
     /// # Errors
     /// [`Damage::Unreadable`], [`Damage::NotBegun`].
     pub fn recover_checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<(), Damage> {
+        self.recover_checkpoint_and_tables(checkpoint, Index::no_tables)
+    }
+
+    /// Likewise, of a checkpoint that names tables of the index; `open` gives each.
+    ///
+    /// # Errors
+    /// [`Damage::Unreadable`], [`Damage::Index`].
+    pub fn recover_checkpoint_and_tables(
+        &mut self,
+        checkpoint: &Checkpoint,
+        open: impl FnMut(&TableInfo) -> Result<Arc<dyn SortedTable>, TableError>,
+    ) -> Result<(), Damage> {
         let Checkpoint { covered, ordered, index } = checkpoint;
         for (shard, _) in ordered {
             self.check_begun(*shard)?;
         }
-        let index =
-            Index::restore_snapshot(index).map_err(|source| Damage::Unreadable { what: "checkpoint", source })?;
+        let index = Index::restore(index, open).map_err(|error| match error {
+            RestoreError::Malformed(source) => Damage::Unreadable { what: "checkpoint", source },
+            RestoreError::Table(error) => Damage::Index(error),
+        })?;
         self.covered = *covered;
         if let Some(sequencer) = &mut self.sequencer {
             sequencer.restore(index.next_cut(), index.position().0, index.time_us(), ordered);
@@ -66,16 +83,30 @@ impl Machine {
         Ok(())
     }
 
-    /// What is known now, for a checkpoint. `None` while records on disk are not ordered yet, which the next group ends, and
-    /// in a process that does not play all roles.
+    /// What is known now, for a checkpoint that stands for itself. `None` while records on disk are not ordered yet, which the
+    /// next group ends, in a process that does not play all roles, and if a table of the index cannot be read.
     #[must_use]
     pub fn checkpoint(&mut self) -> Option<Checkpoint> {
+        let (checkpoint, _) = self.freeze()?;
+        let index = self.index_mut()?.snapshot().ok()?;
+        Some(Checkpoint { index, ..checkpoint })
+    }
+
+    /// As [`Machine::checkpoint`], but of the index there is only what must be written out; [`Checkpoint::with_index`] adds
+    /// what comes of that.
+    #[must_use]
+    pub fn freeze(&mut self) -> Option<(Checkpoint, Freeze)> {
         if !self.covers_all {
             return None;
         }
         let ordered = self.ordered_by_index();
-        let index = self.engine.as_mut()?.index_mut().snapshot().ok()?;
-        Some(Checkpoint { covered: self.covered, ordered, index })
+        let freeze = self.engine.as_mut()?.index_mut().freeze();
+        Some((Checkpoint { covered: self.covered, ordered, index: Bytes::new() }, freeze))
+    }
+
+    /// The index, to give it tables.
+    pub fn index_mut(&mut self) -> Option<&mut Index> {
+        self.engine.as_mut().map(Engine::index_mut)
     }
 
     /// Everything up to the group `last` is on disk. A checkpoint may cover it if everything in it is ordered too.
@@ -111,6 +142,12 @@ impl Machine {
 }
 
 impl Checkpoint {
+    /// With the section that a [`Freeze`] gave once its table was written.
+    #[must_use]
+    pub fn with_index(self, section: Bytes) -> Checkpoint {
+        Checkpoint { index: section, ..self }
+    }
+
     /// The checkpoint as bytes. The file that holds it has the checksum.
     #[must_use]
     pub fn encode(&self) -> Bytes {

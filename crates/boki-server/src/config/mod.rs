@@ -159,6 +159,9 @@ impl Config {
                 "it must be at least 1MiB larger than limits.batch, since a batch lies in one segment",
             );
         }
+        if self.log.index < Size::mib(16) {
+            return refuse("log.index", "it must be at least 16MiB");
+        }
         if self.log.segment > Size::mib(2048) {
             return refuse("log.segment", "it can be at most 2GiB");
         }

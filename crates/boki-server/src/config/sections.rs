@@ -179,6 +179,8 @@ pub struct LogSection {
     pub segment: Size,
     /// Memory for recent records.
     pub cache: Size,
+    /// Memory for the index; what is beyond is in files.
+    pub index: Size,
     /// Whether records are compressed on disk. It counts for what is written from now on.
     pub compression: Compression,
     /// With a data key: encrypts a data directory that is not encrypted yet. What is in it stays as it is.
@@ -207,7 +209,13 @@ impl From<Compression> for boki_node::Compression {
 
 impl Default for LogSection {
     fn default() -> LogSection {
-        LogSection { segment: Size::mib(64), cache: Size::mib(64), compression: Compression::default(), encrypt: false }
+        LogSection {
+            segment: Size::mib(64),
+            cache: Size::mib(64),
+            index: Size::mib(512),
+            compression: Compression::default(),
+            encrypt: false,
+        }
     }
 }
 

@@ -55,6 +55,12 @@ pub(crate) struct LogStatusJson {
     segments: u64,
     disk_bytes: u64,
     cache_bytes: u64,
+    /// Bytes of memory that the index takes.
+    index_bytes: u64,
+    /// Tables of the index.
+    index_tables: u64,
+    /// Bytes of them on disk.
+    index_table_bytes: u64,
     cache_hits: u64,
     cache_misses: u64,
 }
@@ -190,6 +196,9 @@ pub(crate) fn status_of(app: &App) -> StatusJson {
             segments: log.segments,
             disk_bytes: log.disk_bytes,
             cache_bytes: log.cache_bytes,
+            index_bytes: log.index_bytes,
+            index_tables: log.index_tables,
+            index_table_bytes: log.index_table_bytes,
             cache_hits: log.cache_hits,
             cache_misses: log.cache_misses,
         },
@@ -252,6 +261,10 @@ fn metrics_of(app: &App) -> String {
     out.gauge("boki_log_segments", "Segment files.", log.segments);
     out.gauge("boki_log_disk_bytes", "Bytes of segment files.", log.disk_bytes);
     out.gauge("boki_log_cache_bytes", "Bytes of records in memory.", log.cache_bytes);
+    out.gauge("boki_log_index_bytes", "Bytes of memory that the index takes.", log.index_bytes);
+    out.gauge("boki_log_index_tables", "Tables of the index.", log.index_tables);
+    out.gauge("boki_log_index_table_bytes", "Bytes of the index's tables on disk.", log.index_table_bytes);
+    out.counter("boki_log_index_merges_total", "Merges of the index's tables.", log.index_merges);
     out.gauge("boki_log_writable", "1 if appends are accepted.", u64::from(log.writable == Writable::Yes));
     out.gauge(
         "boki_log_durable",
