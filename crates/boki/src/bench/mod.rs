@@ -4,6 +4,7 @@
 //! - [`target`]: the server; [`workloads`]: which loads it gets; [`loads`]: what one client of each does; [`http`], [`worker`]:
 //!   what they need.
 //! - [`fairness`]: one customer beside the backlog of another.
+//! - [`fanout`]: many subscribers of one tag. [`nats`]: another system, under the same load.
 //! - [`stream`]: one large body instead of many operations.
 //! - [`index`]: the same operations while the log grows.
 //! - [`report`]: figures and ratios, for people and programs.
@@ -12,11 +13,13 @@
 //! for its own system calls.
 
 mod fairness;
+mod fanout;
 mod http;
 mod index;
 mod latency;
 mod loads;
 mod machine;
+mod nats;
 mod process;
 mod report;
 mod stream;
@@ -37,6 +40,9 @@ pub(crate) use worker::worker;
 
 /// How long the stream of writes is measured at most.
 const STREAM_SECONDS: f64 = 2.0;
+
+/// Payload of a small record, in bytes.
+const SMALL_BYTES: u32 = 100;
 
 pub(crate) async fn run(args: Bench, mut out: Output) -> Result<(), Failure> {
     let options = &args.options;
@@ -83,7 +89,10 @@ fn parts(workload: &Workload) -> Vec<Workload> {
         Workload::All => vec![
             Workload::Idle { window: 10.0, functions: 0, called: 0 },
             Workload::Idle { window: 10.0, functions: 10_000, called: 1000 },
-            Workload::Append { in_flight: vec![1, 16, 64, 256, 1024] },
+            Workload::Append { in_flight: vec![1, 16, 64, 256, 1024], of_size: None },
+            Workload::Append { in_flight: vec![1024, 4096], of_size: Some(SMALL_BYTES) },
+            Workload::Connections { clients: vec![64] },
+            Workload::FanOut { subscribers: 1000, rate: 1000 },
             Workload::Http { clients: vec![1, 64] },
             Workload::Read { in_flight: vec![1, 64] },
             Workload::Call { clients: vec![1, 16, 64], worker: Language::Rust, nested: true },

@@ -11,7 +11,7 @@ use super::index::Growth;
 use super::latency::Measured;
 use super::machine::Pace;
 use super::stream::Streamed;
-use super::workloads::{APPEND, CALL, Figure, HTTP_APPEND, Idle, PING, READ};
+use super::workloads::{APPEND, CALL, CONNECTIONS, Figure, HTTP_APPEND, Idle, PING, READ};
 use crate::cli::BenchOptions;
 use crate::failure::Failure;
 use crate::output::aligned;
@@ -41,6 +41,17 @@ pub(crate) struct Beside {
     p50_us: f64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     p99_us: Option<f64>,
+    /// The one figure it is compared with; all appends with as many at once, unless it says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    against: Option<String>,
+}
+
+impl Beside {
+    fn is_like(&self, figure: &Figure) -> bool {
+        let workload = &*figure.workload;
+        figure.in_flight == self.in_flight
+            && self.against.as_deref().map_or(matches!(workload, APPEND | HTTP_APPEND), |against| against == workload)
+    }
 }
 
 /// One figure over another.
@@ -208,7 +219,7 @@ impl Report {
                 }
                 (READ, 1) => add(format!("{what}: p50 / loopback round trip"), p50, round_trip),
                 (CALL, 1) => add(format!("{what}: p50 / two loopback round trips"), p50, 2.0 * round_trip),
-                (APPEND | HTTP_APPEND, _) => {
+                (APPEND | CONNECTIONS | HTTP_APPEND, _) => {
                     let per_second = figure.measured.per_second();
                     add(format!("{what}: per second / syncs per second of one writer"), per_second, 1e6 / sync);
                 }
@@ -238,7 +249,7 @@ impl Report {
         }
         for other in &self.beside {
             for figure in &self.figures {
-                if matches!(&*figure.workload, APPEND | HTTP_APPEND) && figure.in_flight == other.in_flight {
+                if other.is_like(figure) {
                     let what =
                         format!("{}, {} at once: per second / {}", figure.workload, figure.in_flight, other.name);
                     add(what, figure.measured.per_second(), other.per_second);

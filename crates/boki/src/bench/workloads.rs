@@ -5,11 +5,13 @@ use std::time::Duration;
 use boki_sdk::{Book, Client};
 use bytes::Bytes;
 
+use super::fanout::fan_out;
 use super::http::{HttpConnection, request};
 use super::index::{Growth, grow};
 use super::latency::{Load, Measured, Plan, broken, closed_loop};
 use super::loads::{Append, BOOK, Exchange, Nested, Ping, ReadLast};
 use super::machine::{Meter, Pace};
+use super::nats::Publish;
 use super::process::{CpuClock, resident_bytes, sleeps};
 use super::stream::{Streamed, stream};
 use super::target::{FUNCTIONS_PER_WORKER, ServerUnderTest, Workers, folder};
@@ -47,6 +49,8 @@ pub(crate) struct Idle {
 }
 
 pub(crate) const APPEND: &str = "append";
+/// With a connection for each.
+pub(crate) const CONNECTIONS: &str = "append, a connection each";
 pub(crate) const READ: &str = "read last of a tag";
 pub(crate) const PING: &str = "ping on the same connection";
 pub(crate) const CALL: &str = "HTTP call of a no-op";
@@ -93,7 +97,10 @@ impl<'a> Loads<'a> {
     /// Measures one workload.
     pub(crate) async fn run(&mut self, workload: &Workload) -> Result<(), Failure> {
         match workload {
-            Workload::Append { in_flight } => self.append(in_flight).await,
+            Workload::Append { in_flight, of_size } => self.append(in_flight, *of_size).await,
+            Workload::Connections { clients } => self.connections(clients).await,
+            Workload::FanOut { subscribers, rate } => self.fan_out(*subscribers, *rate).await,
+            Workload::Nats { address, name, clients } => self.nats(address, name, clients).await,
             Workload::Read { in_flight } => self.read(in_flight).await,
             Workload::Http { clients } => self.http_append(clients).await,
             Workload::Call { clients, worker, nested } => self.call(clients, *worker, *nested).await,
@@ -127,9 +134,7 @@ impl<'a> Loads<'a> {
         let in_flight = u32::try_from(clients.len()).unwrap_or(u32::MAX);
         (self.note)(&format!("{workload}, {in_flight} at once"));
         let mut pace = self.meter.pace(pace_time(self.options))?;
-        let seconds = Duration::from_secs_f64;
-        let plan = Plan { warm_up: seconds(self.options.warm_up), measure: seconds(self.options.seconds) };
-        let (measured, told) = closed_loop(plan, server, clients).await?;
+        let (measured, told) = closed_loop(self.plan(), server, clients).await?;
         pace.merge(&self.meter.pace(pace_time(self.options))?);
         self.pace.merge(&pace);
         let figure = |workload: &str, measured| Figure { workload: workload.to_owned(), in_flight, measured, pace };
@@ -138,6 +143,11 @@ impl<'a> Loads<'a> {
         }
         self.figures.push(figure(workload, measured));
         Ok(())
+    }
+
+    fn plan(&self) -> Plan {
+        let seconds = Duration::from_secs_f64;
+        Plan { warm_up: seconds(self.options.warm_up), measure: seconds(self.options.seconds) }
     }
 
     pub(super) fn options(&self) -> &'a BenchOptions {
@@ -149,40 +159,70 @@ impl<'a> Loads<'a> {
     }
 
     pub(super) fn payload(&self) -> Bytes {
-        // Neither JSON nor all the same byte, so that no shortcut applies.
-        (0..self.options.size).map(|at| b'a' + (at % 23) as u8).collect()
+        self.payload_of(self.options.size)
     }
 
-    async fn clients(&self, server: &ServerUnderTest) -> Result<Vec<Client>, Failure> {
-        let mut clients = Vec::new();
-        for _ in 0..self.options.connections {
-            clients.push(Client::connect(server.address()).await.map_err(|error| of_server(&error, None))?);
-        }
-        Ok(clients)
+    fn payload_of(&self, size: u32) -> Bytes {
+        // Neither JSON nor all the same byte, so that no shortcut applies.
+        (0..size).map(|at| b'a' + (at % 23) as u8).collect()
     }
 
     async fn books(&self, server: &ServerUnderTest) -> Result<Vec<Book>, Failure> {
-        books_of(&self.clients(server).await?).await
+        books_of(&clients_of(server, self.options.connections).await?).await
     }
 
-    async fn append(&mut self, counts: &[u32]) -> Result<(), Failure> {
+    async fn append(&mut self, counts: &[u32], of_size: Option<u32>) -> Result<(), Failure> {
         let server = ServerUnderTest::prepare(self.options, Workers::None).await?;
         let books = self.books(&server).await?;
+        let payload = self.payload_of(of_size.unwrap_or(self.options.size));
+        let name = of_size.map_or_else(|| APPEND.to_owned(), |size| format!("{APPEND} of {size} bytes"));
         for &in_flight in counts {
-            let payload = self.payload();
-            let clients = spread(&books, in_flight).map(|(number, book)| Append {
-                book,
-                tag: tag(number),
-                payload: payload.clone(),
-            });
-            self.figure(APPEND, server.cpu()?, clients.collect()).await?;
+            self.figure(&name, server.cpu()?, appends(&books, in_flight, &payload)).await?;
+        }
+        Ok(())
+    }
+
+    async fn connections(&mut self, counts: &[u32]) -> Result<(), Failure> {
+        let server = ServerUnderTest::prepare(self.options, Workers::None).await?;
+        for &clients in counts {
+            let books = books_of(&clients_of(&server, clients).await?).await?;
+            self.figure(CONNECTIONS, server.cpu()?, appends(&books, clients, &self.payload())).await?;
+        }
+        Ok(())
+    }
+
+    async fn fan_out(&mut self, subscribers: u32, rate: u32) -> Result<(), Failure> {
+        let server = ServerUnderTest::prepare(self.options, Workers::None).await?;
+        let books = self.books(&server).await?;
+        // The writer does not share a connection with those it writes to.
+        let writer = books_of(&clients_of(&server, 1).await?).await?;
+        let writer = writer.first().ok_or_else(|| broken("there is no connection"))?;
+        (self.note)(&format!("{subscribers} subscribers, {rate} records per second"));
+        let mut pace = self.meter.pace(pace_time(self.options))?;
+        let size = self.options.size as usize;
+        let measured = fan_out(self.plan(), server.cpu()?, writer, &books, (subscribers, rate), size).await?;
+        pace.merge(&self.meter.pace(pace_time(self.options))?);
+        self.pace.merge(&pace);
+        let workload = format!("a record to each of the subscribers, {rate} records per second");
+        self.figures.push(Figure { workload, in_flight: subscribers, measured, pace });
+        Ok(())
+    }
+
+    async fn nats(&mut self, address: &str, name: &str, counts: &[u32]) -> Result<(), Failure> {
+        Publish::create_stream(address).await?;
+        for &count in counts {
+            let mut clients = Vec::new();
+            for number in 0..count {
+                clients.push(Publish::open(address, number, &self.payload()).await?);
+            }
+            self.figure(name, None, clients).await?;
         }
         Ok(())
     }
 
     async fn read(&mut self, counts: &[u32]) -> Result<(), Failure> {
         let server = ServerUnderTest::prepare(self.options, Workers::None).await?;
-        let clients = self.clients(&server).await?;
+        let clients = clients_of(&server, self.options.connections).await?;
         let books = books_of(&clients).await?;
         let first = books.first().ok_or_else(|| broken("there is no connection"))?;
         for number in 0..TAGS {
@@ -314,6 +354,15 @@ fn pace_time(options: &BenchOptions) -> Duration {
     Duration::from_secs_f64((options.seconds / 8.0).min(0.5))
 }
 
+/// So many connections to it.
+async fn clients_of(server: &ServerUnderTest, connections: u32) -> Result<Vec<Client>, Failure> {
+    let mut clients = Vec::new();
+    for _ in 0..connections {
+        clients.push(Client::connect(server.address()).await.map_err(|error| of_server(&error, None))?);
+    }
+    Ok(clients)
+}
+
 /// The book that everything goes to, over each connection.
 async fn books_of(clients: &[Client]) -> Result<Vec<Book>, Failure> {
     let mut books = Vec::new();
@@ -321,6 +370,11 @@ async fn books_of(clients: &[Client]) -> Result<Vec<Book>, Failure> {
         books.push(client.book(BOOK).await.map_err(|error| of_server(&error, Some(BOOK)))?);
     }
     Ok(books)
+}
+
+/// So many clients that append.
+fn appends(books: &[Book], in_flight: u32, payload: &Bytes) -> Vec<Append> {
+    spread(books, in_flight).map(|(number, book)| Append { book, tag: tag(number), payload: payload.clone() }).collect()
 }
 
 /// Deals clients out to connections.

@@ -17,6 +17,9 @@ of different hours on a shared one, cannot be compared; the ratios printed at th
 Examples:
   boki bench all
   boki bench append --in-flight 1,64 --size 100 --seconds 10
+  boki bench append --in-flight 1024,4096 --size 100
+  boki bench connections --clients 64               a connection for each append in flight
+  boki bench fan-out --subscribers 1000 --rate 1000 --size 100
   boki bench http --server 127.0.0.1:2654          a server that runs already; nothing else is started
   PYTHONPATH=sdk/python/src boki bench call --worker python --nested
   boki bench idle --functions 10000 --called 1000
@@ -100,6 +103,24 @@ pub(crate) enum Workload {
         /// How many at once; each number is a figure of its own.
         #[arg(long, value_delimiter = ',', default_value = "1,16,64,256,1024", value_parser = in_flight())]
         in_flight: Vec<u32>,
+        /// Payload of a record, in bytes, where it differs from the others'.
+        #[arg(skip)]
+        of_size: Option<u32>,
+    },
+    /// Appends over the native protocol, by clients that have a connection and one append in flight each.
+    Connections {
+        /// How many clients; each number is a figure of its own.
+        #[arg(long, value_delimiter = ',', default_value = "64", value_parser = clap::value_parser!(u32).range(1..=1024))]
+        clients: Vec<u32>,
+    },
+    /// One writer, and many subscribers of one tag: how long until every subscriber has a record, and that it gets each.
+    FanOut {
+        /// How many subscribers; they share the connections.
+        #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=8000))]
+        subscribers: u32,
+        /// Records per second.
+        #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        rate: u32,
     },
     /// Reads of the last record of a tag, from memory, over the native protocol.
     Read {
@@ -172,7 +193,19 @@ pub(crate) enum Workload {
         #[arg(long, value_delimiter = ',', default_value = "64", value_parser = in_flight())]
         clients: Vec<u32>,
     },
-    /// All of these but index, fairness and url.
+    /// Publications to a NATS server with JetStream, for comparison. `bench/nats.sh` starts one.
+    Nats {
+        /// Where it listens, host:port. It gets a stream named BENCH.
+        #[arg(value_name = "ADDRESS")]
+        address: String,
+        /// What the figure is called.
+        #[arg(long, default_value = "NATS JetStream, publish and acknowledgement")]
+        name: String,
+        /// How many connections, each with one publication at a time; each number is a figure of its own.
+        #[arg(long, value_delimiter = ',', default_value = "64", value_parser = in_flight())]
+        clients: Vec<u32>,
+    },
+    /// All of these but index, fairness, url and nats.
     All,
 }
 
