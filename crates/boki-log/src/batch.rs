@@ -81,6 +81,34 @@ pub struct Batch {
     raises_at: u32,
     /// Offset of the first record.
     records_at: u32,
+    extent: Extent,
+}
+
+/// What is asked about a batch's records again and again, found when it is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Extent {
+    count: u32,
+    /// Length of the longest payload, in bytes.
+    longest: u32,
+    /// Most tags on one record.
+    most_tags: u8,
+    /// A tag of one of them is reserved.
+    reserved: bool,
+}
+
+impl Extent {
+    fn new(count: u32) -> Extent {
+        Extent { count, longest: 0, most_tags: 0, reserved: false }
+    }
+
+    fn note_payload(&mut self, bytes: usize, tags: u8) {
+        self.longest = self.longest.max(u32::try_from(bytes).unwrap_or(u32::MAX));
+        self.most_tags = self.most_tags.max(tags);
+    }
+
+    fn note_tag(&mut self, tag: &str) {
+        self.reserved |= tag.starts_with(tag::RESERVED_PREFIX);
+    }
 }
 
 impl Batch {
@@ -129,10 +157,11 @@ impl Batch {
             reader.u64()?;
         }
         let records_at = reader.offset() as u32;
+        let mut extent = Extent::new(records);
         for _ in 0..records {
             let body_len = reader.u32()? as usize;
-            let body = reader.bytes(body_len)?;
-            let mut body = Reader::new(&body);
+            let mut body = Reader::at(&bytes, reader.offset());
+            reader.slice(body_len)?;
             let tags = body.u8()?;
             if kind == KIND_TRIM && tags > 1 {
                 return malformed("a trim names more than one tag");
@@ -144,14 +173,19 @@ impl Batch {
                 if previous.is_some_and(|previous| previous >= tag) {
                     return malformed("a record's tags are not sorted, or one is there twice");
                 }
+                extent.note_tag(tag);
                 previous = Some(tag);
             }
-            if kind == KIND_TRIM && body.remaining() != 8 {
+            let Some(payload) = reader.offset().checked_sub(body.offset()) else {
+                return malformed("a record's tags are longer than the record");
+            };
+            if kind == KIND_TRIM && payload != 8 {
                 return malformed("a trim without its seq");
             }
+            extent.note_payload(payload, tags);
         }
         reader.finish()?;
-        Ok(Batch { raises_at, records_at, bytes })
+        Ok(Batch { raises_at, records_at, extent, bytes })
     }
 
     /// That the batch keeps to `limits` and carries no reserved tag (unless `reserved` says it may).
@@ -163,17 +197,19 @@ impl Batch {
         within("records in a batch", self.record_count() as usize, limits.batch_records)?;
         let conditions = usize::from(self.u16_at(34)) + usize::from(self.u16_at(36));
         within("conditions on a batch", conditions, limits.batch_conditions)?;
-        for record in self.records() {
-            within("record payload in bytes", record.payload().len(), limits.record_bytes)?;
-            within("tags on a record", record.tag_count(), limits.record_tags)?;
-            if reserved == ReservedTags::Allowed && is_mixed(&record) {
-                let reason = "a record has reserved tags or others, not both";
-                return Err(LogError::InvalidTag { reason });
-            }
-            if reserved == ReservedTags::Refused
-                && let Some(tag) = record.tags().find(|tag| tag.starts_with(tag::RESERVED_PREFIX))
-            {
-                return Err(LogError::ReservedTag { tag: Tag::new(tag)? });
+        within("record payload in bytes", self.extent.longest as usize, limits.record_bytes)?;
+        within("tags on a record", usize::from(self.extent.most_tags), limits.record_tags)?;
+        if self.extent.reserved {
+            for record in self.records() {
+                if reserved == ReservedTags::Allowed && is_mixed(&record) {
+                    let reason = "a record has reserved tags or others, not both";
+                    return Err(LogError::InvalidTag { reason });
+                }
+                if reserved == ReservedTags::Refused
+                    && let Some(tag) = record.tags().find(|tag| tag.starts_with(tag::RESERVED_PREFIX))
+                {
+                    return Err(LogError::ReservedTag { tag: Tag::new(tag)? });
+                }
             }
         }
         Ok(())
@@ -215,7 +251,7 @@ impl Batch {
     /// How many records it has, and so how many seqs it takes; at least 1.
     #[must_use]
     pub fn record_count(&self) -> u32 {
-        Reader::at(&self.bytes, 40).u32().unwrap_or_default()
+        self.extent.count
     }
 
     /// Whether it has any condition (a raise is one: it may be refused).
@@ -469,21 +505,24 @@ impl BatchBuilder {
             out.put_u64_le(*epoch);
         }
         let records_at = out.len() as u32;
+        let mut extent = Extent::new(self.records.len() as u32);
         for (tags, payload) in &self.records {
             within("tags on a record", tags.len(), usize::from(u8::MAX))?;
             let tags_len: usize = tags.iter().map(|tag| 1 + tag.as_str().len()).sum();
             out.put_u32_le((1 + tags_len + payload.len()) as u32);
             out.put_u8(tags.len() as u8);
             for tag in tags {
+                extent.note_tag(tag.as_str());
                 out.put_short_str(tag.as_str());
             }
+            extent.note_payload(payload.len(), tags.len() as u8);
             out.put_slice(payload);
         }
         let len = out.len() as u32;
         let checksum = crc32c(&out[8..]);
         out[..4].copy_from_slice(&len.to_le_bytes());
         out[4..8].copy_from_slice(&checksum.to_le_bytes());
-        Ok(Batch { bytes: out.freeze(), raises_at, records_at })
+        Ok(Batch { bytes: out.freeze(), raises_at, records_at, extent })
     }
 }
 

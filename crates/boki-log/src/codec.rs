@@ -144,5 +144,5 @@ impl Writer for BytesMut {
 /// CRC-32C of `bytes`, the checksum of every frame, batch and file of Boki.
 #[must_use]
 pub fn crc32c(bytes: &[u8]) -> u32 {
-    crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, bytes) as u32
+    crc_fast::crc32_iscsi(bytes)
 }

@@ -69,6 +69,9 @@ pub enum FrameError {
     Truncated,
 }
 
+/// The checksum of a frame that has none.
+pub(crate) const ABSENT: u32 = 0;
+
 /// A frame's header, taken apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
@@ -105,7 +108,7 @@ impl Header {
 
 /// The checksum of a body in one piece. That of an empty one is 0, "absent".
 pub(crate) fn checksum(body: &[u8]) -> u32 {
-    if body.is_empty() { 0 } else { crc_fast::checksum(ALGORITHM, body) as u32 }
+    if body.is_empty() { ABSENT } else { crc_fast::crc32_iscsi(body) }
 }
 
 /// The checksum of a body in pieces.

@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use crate::frame::{Frame, HEADER_BYTES, Header, PREAMBLE, checksum, checksum_of};
+use crate::frame::{ABSENT, Frame, HEADER_BYTES, Header, PREAMBLE, checksum, checksum_of};
 
 /// Longer pieces are kept by reference and written with a vectored write; copying shorter ones is cheaper.
 const COPIED_BYTES: usize = 4 << 10;
@@ -32,9 +32,9 @@ impl FrameBuf {
         }
         let start = self.tail.len();
         self.tail.extend_from_slice(&[0; HEADER_BYTES]);
-        let mut body = BodyWriter { tail: &mut self.tail, head: None, pieces: Vec::new() };
+        let mut body = BodyWriter { tail: &mut self.tail, head: None, pieces: Vec::new(), checks_itself: false };
         write(&mut body);
-        let BodyWriter { head, pieces, .. } = body;
+        let BodyWriter { head, pieces, checks_itself, .. } = body;
         let header = |len: usize, checksum| {
             let len = u32::try_from(len).unwrap_or(u32::MAX);
             Header { len, kind, flags, corr, checksum }.encode()
@@ -43,7 +43,8 @@ impl FrameBuf {
         match head {
             None => {
                 let body = &self.tail[body_start..];
-                let (len, checksum) = (body.len(), checksum(body));
+                let len = body.len();
+                let checksum = if checks_itself { ABSENT } else { checksum(body) };
                 self.tail[start..body_start].copy_from_slice(&header(len, checksum));
                 HEADER_BYTES + len
             }
@@ -52,7 +53,8 @@ impl FrameBuf {
                     let first = std::iter::once(&head[body_start..]);
                     first.chain(pieces.iter().map(|piece| &**piece)).chain(std::iter::once(&*self.tail))
                 };
-                let (len, checksum) = (parts().map(<[u8]>::len).sum(), checksum_of(parts()));
+                let len = parts().map(<[u8]>::len).sum();
+                let checksum = if checks_itself { ABSENT } else { checksum_of(parts()) };
                 head[start..body_start].copy_from_slice(&header(len, checksum));
                 self.chunks.push(head.freeze());
                 self.chunks.extend(pieces);
@@ -105,9 +107,15 @@ pub struct BodyWriter<'a> {
     /// The buffer that holds the frame's header, once a piece by reference has ended it.
     head: Option<BytesMut>,
     pieces: Vec<Bytes>,
+    checks_itself: bool,
 }
 
 impl BodyWriter<'_> {
+    /// Nothing in this body needs the frame's checksum: it has one of its own, which the receiver looks at.
+    pub fn checks_itself(&mut self) {
+        self.checks_itself = true;
+    }
+
     /// Where to append small fields. Only ever append to it: what it holds already belongs to other frames.
     pub fn fields(&mut self) -> &mut BytesMut {
         self.tail

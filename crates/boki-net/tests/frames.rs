@@ -54,6 +54,25 @@ fn a_frame_has_exactly_these_bytes() {
 }
 
 #[test]
+fn a_body_that_checks_itself_has_no_other_checksum() {
+    for bytes in [Bytes::from(vec![1; 100]), Bytes::from(vec![2; 100_000])] {
+        let mut buf = FrameBuf::new();
+        buf.push(7, 0, 1, |body| {
+            body.checks_itself();
+            body.put_shared(&bytes);
+        });
+        // The next one has its own again.
+        buf.push_frame(&frame(8, 2, "x"));
+        let mut encoded = buf.into_bytes().to_vec();
+        assert_eq!(encoded[16..20], [0; 4]);
+        assert_ne!(encoded[HEADER_BYTES + bytes.len() + 16..][..4], [0; 4]);
+        encoded[HEADER_BYTES] ^= 1;
+        let frames = decode(Decoder::new(bytes.len()), &encoded, &[usize::MAX]).unwrap();
+        assert_eq!(frames.len(), 2, "whether the body is whole is for others to see");
+    }
+}
+
+#[test]
 fn a_body_in_pieces_is_the_same_as_in_one() {
     let (small, large) = (Bytes::from(vec![1; 100]), Bytes::from(vec![2; 100_000]));
     let mut pieces = FrameBuf::new();

@@ -16,6 +16,7 @@ use boki_log::machine::Machine;
 use boki_log::op::{Append, Appended, Op, Read, Records, Reply, SetAux, Tags, TagsReply, Tail, TailReply};
 use boki_log::storage::Place;
 use boki_log::{BookId, Limits, LogError, Position};
+use foldhash::fast::FixedState;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
@@ -57,7 +58,7 @@ pub(crate) struct Shared {
 
 pub(crate) struct State {
     pub(crate) machine: Machine,
-    asked: HashMap<OpId, Asked>,
+    asked: HashMap<OpId, Asked, FixedState>,
     next_op: u64,
     pub(crate) writable: Writable,
     /// The log thread sleeps.
@@ -116,7 +117,7 @@ impl Node {
             tables: opened.tables,
             state: Mutex::new(State {
                 machine: opened.machine,
-                asked: HashMap::new(),
+                asked: HashMap::default(),
                 next_op: 0,
                 writable: Writable::Yes,
                 asleep: None,

@@ -20,6 +20,7 @@ mod listen;
 mod native;
 mod self_wakes;
 mod server;
+mod shelf;
 mod sniff;
 mod telemetry;
 mod versions;

@@ -31,14 +31,12 @@ use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::http::DEFAULT_BOOK;
+use crate::shelf::Shelf;
 
 /// How many questions may be open at once on one connection.
 const MAX_IN_FLIGHT: usize = 16384;
 /// A peer that has not read this much is cut off, whatever it has asked for.
 const OUTBOX_BYTES: usize = 256 << 20;
-/// A body that is kept beyond its frame is copied if it is shorter, so that it does not hold on to the whole
-/// receive buffer, which many frames share.
-const COPIED_BYTES: usize = 16 << 10;
 
 /// What all native connections have in common.
 pub(crate) struct NativeShared {
@@ -182,6 +180,8 @@ struct Peer<'a> {
     worker: Option<WorkerLink>,
     /// Operations of this burst of frames, not yet with the log.
     gathered: Vec<(u64, Op)>,
+    /// Has the bodies of what is kept beyond its frame.
+    shelf: Shelf,
 }
 
 impl FrameSink for Peer<'_> {
@@ -234,6 +234,7 @@ impl<'a> Peer<'a> {
             role: None,
             worker: None,
             gathered: Vec::new(),
+            shelf: Shelf::default(),
         }
     }
 
@@ -281,7 +282,10 @@ impl<'a> Peer<'a> {
     fn ask(&mut self, frame: Frame) -> Result<Asked, LogError> {
         let (corr, body) = (frame.corr, &frame.body);
         Ok(match frame.kind {
-            kinds::APPEND => self.submit(corr, Op::Append(Message::decode(&unshared(frame.body))?)),
+            kinds::APPEND => {
+                let append = Message::decode(&self.shelf.keep(frame.body))?;
+                self.submit(corr, Op::Append(append))
+            }
             kinds::READ => {
                 let read: boki_log::op::Read = Message::decode(body)?;
                 if read.wait.is_some() {
@@ -292,9 +296,12 @@ impl<'a> Peer<'a> {
             }
             kinds::TAIL => self.submit(corr, Op::Tail(Message::decode(body)?)),
             kinds::TAGS => self.submit(corr, Op::Tags(Message::decode(body)?)),
-            kinds::SET_AUX => self.submit(corr, Op::SetAux(Message::decode(&unshared(frame.body))?)),
+            kinds::SET_AUX => {
+                let set_aux = Message::decode(&self.shelf.keep(frame.body))?;
+                self.submit(corr, Op::SetAux(set_aux))
+            }
             kinds::CALL => {
-                let call = Message::decode(&unshared(frame.body))?;
+                let call = Message::decode(&self.shelf.keep(frame.body))?;
                 self.call(corr, call)?
             }
             kinds::CALL_WAIT => {
@@ -492,10 +499,6 @@ enum Asked {
 
 fn violation<T>(reason: &str) -> Result<T, WireError> {
     Err(WireError::Protocol { reason: reason.to_owned() })
-}
-
-fn unshared(body: Bytes) -> Bytes {
-    if body.len() < COPIED_BYTES { Bytes::copy_from_slice(&body) } else { body }
 }
 
 fn book_is(book: Book) -> BookIs {

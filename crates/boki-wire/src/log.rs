@@ -36,6 +36,8 @@ impl Message for Append {
             Ack::Durable => 1,
         });
         body.put_shared(self.batch.bytes());
+        // A batch has its own checksum, and the byte before it is 0 or 1.
+        body.checks_itself();
     }
 
     fn decode(body: &Bytes) -> Result<Append, LogError> {

@@ -1,8 +1,10 @@
 //! Whatever bytes arrive, decoding gives a message or an error; and what the log says of a failure survives the trip.
 #![allow(clippy::unwrap_used)]
 
+use boki_log::batch::{BatchBuilder, ReservedTags};
 use boki_log::error::Retry;
-use boki_log::{LogError, Seq, Tag, op};
+use boki_log::{BookId, LogError, Seq, Tag, op};
+use boki_net::{Decoder, FrameBuf, HEADER_BYTES};
 use boki_wire::*;
 use bytes::Bytes;
 use proptest::collection::vec;
@@ -30,6 +32,25 @@ fn decode_as_everything(body: &Bytes) {
     let _ = CallAccepted::decode(body);
     let _ = CallWait::decode(body);
     let _ = FunctionsAre::decode(body);
+}
+
+/// Its frame has no checksum, because the batch has one.
+#[test]
+fn every_flipped_bit_of_a_batch_on_the_way_is_noticed() {
+    let batch = BatchBuilder::new(BookId(7)).record(vec![Tag::new("a").unwrap()], &b"hello"[..]).build().unwrap();
+    let append = op::Append { batch, ack: op::Ack::Ordered, reserved: ReservedTags::Refused };
+    let mut frames = FrameBuf::new();
+    frames.push(op::Append::KIND, 0, 1, |body| append.write(body));
+    let sent = frames.into_bytes();
+    assert_eq!(sent[16..20], [0; 4], "the frame has none");
+    for bit in (HEADER_BYTES + 1) * 8..sent.len() * 8 {
+        let mut bytes = sent.to_vec();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        let mut decoder = Decoder::new(1024);
+        decoder.room().extend_from_slice(&bytes);
+        let frame = decoder.next_frame().unwrap().unwrap();
+        assert!(<op::Append as Message>::decode(&frame.body).is_err(), "bit {bit}");
+    }
 }
 
 proptest! {
