@@ -6,8 +6,8 @@ use boki_disk::{BlockCache, TableConfig, TableStore};
 use boki_fuzz::{DIRECTORY, add, pieces};
 use libfuzzer_sys::fuzz_target;
 
-/// A table of the pieces of the input, with some of its bytes changed: noise alone never gets past its checksums, and every
-/// answer of what has passed must be one of what was written.
+// A table of the pieces of the input, with some of its bytes changed: noise alone never gets past its checksums, and every
+// answer of what has passed must be one of what was written.
 fuzz_target!(|data: &[u8]| {
     let pieces = pieces(data);
     let Some((changes, entries)) = pieces.split_first() else { return };

@@ -7,22 +7,24 @@ use std::fs;
 use std::io;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::blob;
-use crate::coding::{Coding, FrameReader};
+use crate::coding::FrameReader;
 use crate::dir;
 use crate::error::{BlobError, Damage, DirError};
-use crate::frame::{BLOCK_BYTES, Checksum, FRAME_HEADER_BYTES, FrameHeader};
+use crate::frame::{BLOCK_BYTES, FRAME_HEADER_BYTES, FrameHeader};
 use crate::journal::JournalConfig;
 use crate::reach::Reach;
 use crate::removed::Removed;
 use crate::scan::SegmentScan;
+use crate::seal::{DataKeys, Keyring};
 use crate::segment::{self, FileKind, SegmentHeader};
 use crate::vfs::{Vfs, VfsFile};
 
-pub use crate::dir::{FORMAT, KNOWN_FORMAT, META, Meta};
+pub use crate::dir::{FORMAT, KNOWN_FORMAT, META, Meta, OLDER_FORMATS};
 pub use crate::reach::NAME as REACH;
 pub use crate::removed::NAME as REMOVED;
 pub use crate::segment::DIR as SEGMENTS;
@@ -39,6 +41,19 @@ pub struct Held {
 /// [`DirError::Locked`], [`DirError::Io`].
 pub fn lock(path: impl AsRef<Path>) -> Result<Held, DirError> {
     Ok(Held { _lock: dir::lock(path.as_ref())? })
+}
+
+/// What opens the files of an encrypted directory; `None` if it is not encrypted.
+///
+/// # Errors
+/// [`DirError::NoKey`], [`DirError::NotEncrypted`], [`DirError::Blob`].
+pub fn keyring<V: Vfs>(
+    vfs: &V,
+    path: &Path,
+    directory: u128,
+    keys: Option<&DataKeys>,
+) -> Result<Option<Arc<Keyring>>, DirError> {
+    dir::look_at_keys(vfs, path, directory, keys).map(|ring| ring.map(Arc::new))
 }
 
 /// What the file `FORMAT` says; `None` if there is none.
@@ -112,8 +127,16 @@ pub fn removed<V: Vfs>(vfs: &V, directory: u128) -> Result<Option<Vec<RemovedRan
 ///
 /// # Errors
 /// [`BlobError`].
-pub fn owned_blob<V: Vfs>(vfs: &V, name: &str, directory: u128) -> Result<Option<Bytes>, BlobError> {
-    blob::read_owned(vfs, name, directory)
+pub fn owned_blob<V: Vfs>(
+    vfs: &V,
+    name: &str,
+    directory: u128,
+    ring: Option<&Arc<Keyring>>,
+) -> Result<Option<Bytes>, BlobError> {
+    match ring {
+        None => blob::read_owned(vfs, name, directory),
+        Some(ring) => blob::read_sealed(vfs, name, directory, ring),
+    }
 }
 
 /// A file as it is; `None` if there is none.
@@ -269,20 +292,17 @@ pub fn segment<V: Vfs>(
     vfs: &V,
     name: &str,
     expected: &Expected,
+    ring: Option<&Arc<Keyring>>,
     visit: &mut dyn FnMut(FrameFound),
 ) -> io::Result<SegmentFound> {
     let Expected { directory, number, first_group, end, least } = *expected;
     let file = vfs.open(name)?;
-    let checksum = Checksum::new(directory);
-    let reader = FrameReader::new(&JournalConfig::new(directory));
+    let reader = FrameReader::new(&JournalConfig { keyring: ring.cloned(), ..JournalConfig::new(directory) });
     let mut block = vec![0; BLOCK_BYTES];
     file.read_at(&mut block, 0)?;
-    // What is wrong with a header is told by who has read it before.
-    let coding = SegmentHeader::decode(&block, directory, number).map_or(Coding::Plain, |header| header.coding);
-    if let Coding::Sealed(key) = coding {
-        return Err(io::Error::other(format!("it is encrypted with the key {key}, and no key was given")));
-    }
-    let mut scan = SegmentScan::new(&file, number, coding, &reader)?;
+    let header = SegmentHeader::decode(&block, directory, number)
+        .map_err(|damage| io::Error::new(io::ErrorKind::InvalidData, damage))?;
+    let mut scan = SegmentScan::new(&file, number, header.coding, &reader)?;
     let mut found = SegmentFound { next_group: first_group, bytes: scan.file_bytes(), ..SegmentFound::default() };
     while end != Some(found.next_group) {
         let expected = found.next_group;
@@ -311,7 +331,7 @@ pub fn segment<V: Vfs>(
                 };
                 let to = if next.is_some() { scan.at() } else { found.bytes };
                 let groups = expected..next.or(end).unwrap_or(least.max(expected + 1));
-                damaged_frames(&file, number, &checksum, at..to, expected, visit)?;
+                damaged_frames(&file, number, &reader, at..to, expected, visit)?;
                 found.holes.push(Hole { at: at..to, groups, what });
                 let Some(next) = next else { break };
                 found.next_group = next;
@@ -329,7 +349,7 @@ fn is_torn(what: &Damage) -> bool {
 fn damaged_frames<F: VfsFile>(
     file: &F,
     number: u64,
-    checksum: &Checksum,
+    reader: &FrameReader,
     part: Range<u64>,
     expected: u64,
     visit: &mut dyn FnMut(FrameFound),
@@ -347,9 +367,18 @@ fn damaged_frames<F: VfsFile>(
         let Some(header) = header.filter(fits) else { return Ok(()) };
         let mut frame = vec![0; FRAME_HEADER_BYTES + header.len as usize];
         file.read_at(&mut frame, at)?;
-        let is_intact = checksum.is_intact(&frame);
-        at += frame.len() as u64;
-        let body = Bytes::from(frame).slice(FRAME_HEADER_BYTES..);
+        let mut is_intact = reader.is_intact(&frame);
+        let stored = Bytes::from(frame).slice(FRAME_HEADER_BYTES..);
+        let body = match header.is_coded() {
+            false => stored.clone(),
+            // Of a coded body that is damaged nothing can be told.
+            true => {
+                let opened = reader.open(&header, stored.to_vec(), at).ok().filter(|_| is_intact);
+                is_intact = opened.is_some();
+                opened.unwrap_or_default()
+            }
+        };
+        at += (FRAME_HEADER_BYTES + stored.len()) as u64;
         visit(FrameFound { group: expected, kind: header.kind, body, is_intact });
         if header.is_last {
             at = crate::frame::to_blocks(at);

@@ -22,11 +22,10 @@ use keys::{Door, Recorded};
 
 /// The file that says of which format the directory is.
 pub const FORMAT: &str = "FORMAT";
-/// What this program writes, and what it has once written and still reads.
-pub const KNOWN_FORMAT: &str = "boki-data 2
-";
-pub(crate) const OLDER_FORMATS: [&str; 1] = ["boki-data 1
-"];
+/// The format that is written.
+pub const KNOWN_FORMAT: &str = "boki-data 2\n";
+/// Formats that were written once and are still read.
+pub const OLDER_FORMATS: [&str; 1] = ["boki-data 1\n"];
 const LOCK: &str = "LOCK";
 /// The blob in which the directory says what it knows of itself.
 pub const META: &str = "meta";
@@ -241,6 +240,16 @@ fn check_format(vfs: &RealVfs, path: &Path) -> Result<Found, DirError> {
         }
     }
     Ok(Found::Nothing)
+}
+
+/// What opens the files of an encrypted directory, without a change to it.
+pub(crate) fn look_at_keys<V: Vfs>(
+    vfs: &V,
+    path: &Path,
+    directory: u128,
+    keys: Option<&DataKeys>,
+) -> Result<Option<Keyring>, DirError> {
+    Door { vfs, path, directory, is_new: false }.unlock(keys, false).map(|(ring, _)| ring)
 }
 
 pub(crate) fn lock(path: &Path) -> Result<fs::File, DirError> {

@@ -3,10 +3,14 @@
 use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::Arc;
 
 use boki_disk::check::{self, FrameFound, Hole, Meta, RemovedRange};
 use boki_disk::vfs::{RealVfs, Vfs, VfsFile};
-use boki_disk::{BlobError, BlobName, BlobStore, BlockCache, Damage, Reach, TableConfig, TableError, TableStore};
+use boki_disk::{
+    BlobError, BlobName, BlobStore, BlockCache, Damage, DataKeys, Keyring, Reach, SealedBlocks, TableConfig,
+    TableError, TableStore,
+};
 use boki_log::machine::Checkpoint;
 use boki_log::storage::GroupPlace;
 
@@ -42,6 +46,7 @@ pub(crate) struct Stopped;
 pub(crate) struct Examined {
     pub(crate) report: Report,
     pub(crate) directory: u128,
+    pub(crate) ring: Option<Arc<Keyring>>,
     pub(crate) meta: Option<Meta>,
     pub(crate) reach: Option<Reach>,
     pub(crate) removed: Vec<RemovedRange>,
@@ -52,16 +57,27 @@ pub(crate) struct Examined {
 }
 
 /// Examines the data directory `path`. Changes nothing, and takes no lock: the caller knows who else is there. `None`: `pace`
-/// has broken it off.
+/// has broken it off. `keys` are those of an encrypted directory.
 ///
 /// # Errors
 /// [`DoctorError`]: it cannot be examined at all.
-pub fn examine(path: &Path, scope: Scope, pace: Pace<'_>) -> Result<Option<Report>, DoctorError> {
+pub fn examine(
+    path: &Path,
+    keys: Option<&DataKeys>,
+    scope: Scope,
+    pace: Pace<'_>,
+) -> Result<Option<Report>, DoctorError> {
     let vfs = RealVfs::read_only(path)?;
-    Ok(all(&vfs, path, scope, pace)?.map(|examined| examined.report))
+    Ok(all(&vfs, path, keys, scope, pace)?.map(|examined| examined.report))
 }
 
-pub(crate) fn all(vfs: &RealVfs, path: &Path, scope: Scope, pace: Pace<'_>) -> Result<Option<Examined>, DoctorError> {
+pub(crate) fn all(
+    vfs: &RealVfs,
+    path: &Path,
+    keys: Option<&DataKeys>,
+    scope: Scope,
+    pace: Pace<'_>,
+) -> Result<Option<Examined>, DoctorError> {
     let mut findings = Vec::new();
     look_at_format(vfs, path, &mut findings)?;
     let meta = match check::meta(vfs) {
@@ -79,6 +95,7 @@ pub(crate) fn all(vfs: &RealVfs, path: &Path, scope: Scope, pace: Pace<'_>) -> R
         Some(meta) => meta.id,
         None => id_by_segments(vfs)?.ok_or_else(|| DoctorError::Nameless(path.to_owned()))?,
     };
+    let ring = check::keyring(vfs, path, directory, keys)?;
     let removed = record(check::removed(vfs, directory), check::REMOVED, Subject::Removed, &mut findings)?;
     let reach = record(check::reach(vfs, directory), check::REACH, Subject::Reach, &mut findings)?;
     if let (Some(meta), Some(reach)) = (meta, reach)
@@ -94,7 +111,13 @@ pub(crate) fn all(vfs: &RealVfs, path: &Path, scope: Scope, pace: Pace<'_>) -> R
         order.note(&frame);
         if pace(frame.body.len() as u64).is_break() { Err(Stopped) } else { Ok(()) }
     };
-    let frame = journal::Frame { directory, removed: &removed, reach, sealed_only: scope == Scope::Settled };
+    let frame = journal::Frame {
+        directory,
+        ring: ring.as_ref(),
+        removed: &removed,
+        reach,
+        sealed_only: scope == Scope::Settled,
+    };
     let Ok(journal) = journal::read(vfs, &frame, &mut visit)? else { return Ok(None) };
     for segment in journal.segments.values() {
         checked.segments += 1;
@@ -102,9 +125,11 @@ pub(crate) fn all(vfs: &RealVfs, path: &Path, scope: Scope, pace: Pace<'_>) -> R
         checked.bytes += segment.found.bytes;
         look_at_segment(segment, &order, &mut findings);
     }
-    let covered = look_at_checkpoint(vfs, directory, &removed, &journal, scope, &mut findings)?;
-    let looked = look_at_blobs(vfs, directory, scope, pace, &mut checked, &mut findings)?
-        .and_then(|()| look_at_tables(vfs, directory, scope, pace, &mut checked, &mut findings).transpose())
+    let covered = look_at_checkpoint(vfs, (directory, ring.as_ref()), &removed, &journal, scope, &mut findings)?;
+    let looked = look_at_blobs(vfs, (directory, ring.as_ref()), scope, pace, &mut checked, &mut findings)?
+        .and_then(|()| {
+            look_at_tables(vfs, (directory, ring.as_ref()), scope, pace, &mut checked, &mut findings).transpose()
+        })
         .transpose()?;
     if looked.is_none() {
         return Ok(None);
@@ -113,7 +138,7 @@ pub(crate) fn all(vfs: &RealVfs, path: &Path, scope: Scope, pace: Pace<'_>) -> R
     let id = format!("{directory:032x}");
     let unknown = unknown(scope, &journal, reach);
     let report = Report { path: path.to_owned(), id, checked, findings, unknown };
-    Ok(Some(Examined { report, directory, meta, reach, removed, journal, covered, max_term }))
+    Ok(Some(Examined { report, directory, ring, meta, reach, removed, journal, covered, max_term }))
 }
 
 /// What nobody can tell, whatever is there.
@@ -140,7 +165,12 @@ fn unknown(scope: Scope, journal: &Journal, reach: Option<Reach>) -> Vec<String>
 
 fn look_at_format(vfs: &RealVfs, path: &Path, findings: &mut Vec<Finding>) -> Result<(), DoctorError> {
     match check::format(vfs).map_err(io_error("read", check::FORMAT))? {
-        Some(found) if found == check::KNOWN_FORMAT.as_bytes() => Ok(()),
+        Some(found)
+            if found == check::KNOWN_FORMAT.as_bytes()
+                || check::OLDER_FORMATS.iter().any(|older| found == older.as_bytes()) =>
+        {
+            Ok(())
+        }
         Some(found) => {
             let found = String::from_utf8_lossy(&found[..found.len().min(64)]).into_owned();
             let what = format!("it says {found:?}, and this program knows {:?}", check::KNOWN_FORMAT);
@@ -230,13 +260,13 @@ fn look_at_segment(segment: &Segment, order: &Order, findings: &mut Vec<Finding>
 /// The last group that the checkpoint covers.
 fn look_at_checkpoint(
     vfs: &RealVfs,
-    directory: u128,
+    (directory, ring): (u128, Option<&Arc<Keyring>>),
     removed: &[RemovedRange],
     journal: &Journal,
     scope: Scope,
     findings: &mut Vec<Finding>,
 ) -> Result<Option<GroupPlace>, DoctorError> {
-    let bytes = match check::owned_blob(vfs, CHECKPOINT, directory) {
+    let bytes = match check::owned_blob(vfs, CHECKPOINT, directory, ring) {
         Ok(Some(bytes)) => bytes,
         Ok(None) => {
             if !removed.is_empty() {
@@ -279,13 +309,13 @@ fn look_at_checkpoint(
 
 fn look_at_blobs(
     vfs: &RealVfs,
-    directory: u128,
+    (directory, ring): (u128, Option<&Arc<Keyring>>),
     scope: Scope,
     pace: Pace<'_>,
     checked: &mut Totals,
     findings: &mut Vec<Finding>,
 ) -> Result<Option<()>, DoctorError> {
-    let store = BlobStore::look(vfs.clone(), directory);
+    let store = BlobStore::look(vfs.clone(), directory).sealed(ring.cloned());
     for file in vfs.list(BLOBS).unwrap_or_default() {
         let path = format!("{BLOBS}/{file}");
         let Ok(name) = file.parse::<BlobName>() else {
@@ -337,13 +367,13 @@ pub(crate) fn read_blob<V: Vfs>(
 
 fn look_at_tables(
     vfs: &RealVfs,
-    directory: u128,
+    (directory, ring): (u128, Option<&Arc<Keyring>>),
     scope: Scope,
     pace: Pace<'_>,
     checked: &mut Totals,
     findings: &mut Vec<Finding>,
 ) -> Result<Option<()>, DoctorError> {
-    let store = TableStore::look(vfs.clone(), TableConfig::new(directory, BlockCache::new(CACHE_BYTES)));
+    let store = TableStore::look(vfs.clone(), table_config(directory, ring));
     for number in store.numbers().unwrap_or_default() {
         let file = format!("{TABLES}/{number:016}");
         let mut wrong = |error: TableError| {
@@ -371,6 +401,15 @@ fn look_at_tables(
         }
     }
     Ok(Some(()))
+}
+
+/// How tables are read.
+pub(crate) fn table_config(directory: u128, ring: Option<&Arc<Keyring>>) -> TableConfig {
+    let config = TableConfig::new(directory, BlockCache::new(CACHE_BYTES));
+    match ring {
+        None => config,
+        Some(ring) => TableConfig { codec: Arc::new(SealedBlocks::new(Arc::clone(ring))), ..config },
+    }
 }
 
 fn stray(file: &str) -> Finding {

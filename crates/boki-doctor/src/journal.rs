@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 use boki_disk::check::{self, Expected, FrameFound, Hole, RemovedRange, SegmentFound};
 use boki_disk::vfs::RealVfs;
-use boki_disk::{Damage, Reach};
+use boki_disk::{Damage, Keyring, Reach};
 
 use crate::examine::{Stopped, io_error};
 use crate::finding::DoctorError;
@@ -50,6 +51,7 @@ pub(crate) struct Journal {
 /// What is known of a journal before its segments are read.
 pub(crate) struct Frame<'a> {
     pub(crate) directory: u128,
+    pub(crate) ring: Option<&'a Arc<Keyring>>,
     pub(crate) removed: &'a [RemovedRange],
     pub(crate) reach: Option<Reach>,
     /// Leave out the segment that is being written.
@@ -106,13 +108,11 @@ pub(crate) fn read(
         };
         let may_start_later = starts_at(number).is_none() && is_removed(number - 1);
         let mut segment = Segment { expected, may_start_later, whole, found: SegmentFound::default() };
-        if !matches!(
-            segment.whole,
-            Some(Damage::MissingSegment | Damage::OtherDirectory { .. } | Damage::OtherSegment { .. })
-        ) {
+        // Without a header nobody knows how its frames are stored.
+        if matches!(segment.whole, None | Some(Damage::UnexpectedGroup { .. })) {
             let mut stopped = None;
             let name = check::segment_file(number);
-            let found = check::segment(vfs, &name, &expected, &mut |frame| {
+            let found = check::segment(vfs, &name, &expected, frame.ring, &mut |frame| {
                 if stopped.is_none() {
                     stopped = visit(number, frame).err();
                 }

@@ -6,11 +6,12 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use boki_disk::check::{self, Expected, Meta, SegmentFound};
 use boki_disk::mem::MemDisk;
 use boki_disk::vfs::{RealVfs, Vfs, VfsFile};
-use boki_disk::{BlobName, BlobStore, Reach, TableConfig, TableStore};
+use boki_disk::{BlobName, BlobStore, DataKeys, Keyring, Reach, TableStore};
 use boki_log::machine::Checkpoint;
 use serde::Serialize;
 
@@ -28,6 +29,8 @@ pub struct Repair {
     pub from: Vec<PathBuf>,
     /// Give up what cannot be mended: blobs, and the end of the log behind damage in its last segment.
     pub discard: bool,
+    /// The keys of an encrypted directory.
+    pub keys: Option<DataKeys>,
 }
 
 /// What was done.
@@ -49,7 +52,9 @@ pub fn repair(path: &Path, repair: &Repair) -> Result<Mended, DoctorError> {
     for _ in 0..4 {
         let before = done.len();
         let mut bench = Bench::new(path, repair)?;
-        let Some(examined) = examine::all(&bench.vfs, path, Scope::All, &mut |_| std::ops::ControlFlow::Continue(()))?
+        let Some(examined) = examine::all(&bench.vfs, path, repair.keys.as_ref(), Scope::All, &mut |_| {
+            std::ops::ControlFlow::Continue(())
+        })?
         else {
             break;
         };
@@ -72,7 +77,8 @@ pub fn repair(path: &Path, repair: &Repair) -> Result<Mended, DoctorError> {
         }
     }
     let vfs = RealVfs::read_only(path)?;
-    let examined = examine::all(&vfs, path, Scope::All, &mut |_| std::ops::ControlFlow::Continue(()))?;
+    let examined =
+        examine::all(&vfs, path, repair.keys.as_ref(), Scope::All, &mut |_| std::ops::ControlFlow::Continue(()))?;
     let report = examined.map(|examined| examined.report).ok_or_else(|| DoctorError::Nameless(path.to_owned()))?;
     Ok(Mended { done, report })
 }
@@ -112,8 +118,8 @@ impl Bench<'_> {
                 None => Ok(None),
             },
             Subject::Checkpoint => self.mend_checkpoint(examined),
-            Subject::Blob(name) => self.mend_blob(examined.directory, *name),
-            Subject::Table(number) => self.mend_table(examined.directory, *number),
+            Subject::Blob(name) => self.mend_blob(examined, *name),
+            Subject::Table(number) => self.mend_table(examined, *number),
             Subject::Stray => Ok(None),
         }
     }
@@ -186,7 +192,11 @@ impl Bench<'_> {
         let number = segment.expected.number;
         let name = check::segment_file(number);
         for (path, copy) in &self.copies {
-            let Some(bytes) = merge(&self.vfs, segment, copy).map_err(io_error("read", &name))? else { continue };
+            let Some(bytes) =
+                merge(&self.vfs, segment, copy, examined.ring.as_ref()).map_err(io_error("read", &name))?
+            else {
+                continue;
+            };
             self.install(&name, &bytes)?;
             return Ok(Some(format!("segment {number} was mended with what is intact in {}", path.display())));
         }
@@ -222,7 +232,10 @@ impl Bench<'_> {
         }
         let removed_to = examined.removed.last().map_or(0, |range| range.to);
         for (path, copy) in &self.copies {
-            let Ok(Some(bytes)) = check::owned_blob(copy, CHECKPOINT, examined.directory) else { continue };
+            let Ok(Some(bytes)) = check::owned_blob(copy, CHECKPOINT, examined.directory, examined.ring.as_ref())
+            else {
+                continue;
+            };
             let Ok(checkpoint) = Checkpoint::decode(&bytes) else { continue };
             let fits = |covered: &boki_log::storage::GroupPlace| {
                 covered.segment > removed_to && examined.journal.has(covered.segment, covered.group)
@@ -234,10 +247,10 @@ impl Bench<'_> {
         Ok(None)
     }
 
-    fn mend_blob(&self, directory: u128, name: BlobName) -> Result<Option<String>, DoctorError> {
+    fn mend_blob(&self, examined: &Examined, name: BlobName) -> Result<Option<String>, DoctorError> {
         let file = format!("blob/{name}");
         for (path, copy) in &self.copies {
-            let store = BlobStore::look(copy.clone(), directory);
+            let store = BlobStore::look(copy.clone(), examined.directory).sealed(examined.ring.clone());
             let is_there = matches!(store.read(name), Ok(Some(_)));
             if is_there && read_blob(&store, name, &mut |_| std::ops::ControlFlow::Continue(())).is_ok() {
                 return self.take(&file, path, copy).map(Some);
@@ -250,9 +263,9 @@ impl Bench<'_> {
         Ok(None)
     }
 
-    fn mend_table(&self, directory: u128, number: u64) -> Result<Option<String>, DoctorError> {
+    fn mend_table(&self, examined: &Examined, number: u64) -> Result<Option<String>, DoctorError> {
         for (path, copy) in &self.copies {
-            let config = TableConfig::new(directory, boki_disk::BlockCache::new(1 << 20));
+            let config = examine::table_config(examined.directory, examined.ring.as_ref());
             let Ok(table) = TableStore::look(copy.clone(), config).read(number) else { continue };
             let mut is_sound = true;
             table.check(&mut |_| is_sound = false);
@@ -313,7 +326,7 @@ impl Bench<'_> {
 }
 
 /// A segment put together from what is intact in it and in a copy of it; `None` if that is not all it must have.
-fn merge(vfs: &RealVfs, segment: &Segment, copy: &RealVfs) -> io::Result<Option<Vec<u8>>> {
+fn merge(vfs: &RealVfs, segment: &Segment, copy: &RealVfs, ring: Option<&Arc<Keyring>>) -> io::Result<Option<Vec<u8>>> {
     let Expected { directory, number, first_group: least, .. } = segment.expected;
     let name = check::segment_file(number);
     if len_of(copy, &name) == 0 {
@@ -324,7 +337,7 @@ fn merge(vfs: &RealVfs, segment: &Segment, copy: &RealVfs) -> io::Result<Option<
         return Ok(None);
     }
     let expected = Expected { first_group, ..segment.expected };
-    let theirs = check::segment(copy, &name, &expected, &mut |_| {})?;
+    let theirs = check::segment(copy, &name, &expected, ring, &mut |_| {})?;
     let mut bytes = match &segment.whole {
         None => check::file(vfs, &name)?.unwrap_or_default(),
         Some(_) => Vec::new(),
@@ -355,6 +368,6 @@ fn merge(vfs: &RealVfs, segment: &Segment, copy: &RealVfs) -> io::Result<Option<
     trial.create_dir(check::SEGMENTS)?;
     let file = trial.create(&name)?;
     file.write_at(&bytes, 0)?;
-    let merged = check::segment(&trial, &name, &expected, &mut |_| {})?;
+    let merged = check::segment(&trial, &name, &expected, ring, &mut |_| {})?;
     Ok(merged.holes.is_empty().then_some(bytes))
 }

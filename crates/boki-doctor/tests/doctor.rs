@@ -109,7 +109,7 @@ fn copy(from: &Path) -> TempDir {
 
 fn look(path: &Path) -> Report {
     let before = files(path);
-    let report = examine(path, Scope::All, &mut |_| ControlFlow::Continue(())).unwrap().unwrap();
+    let report = examine(path, None, Scope::All, &mut |_| ControlFlow::Continue(())).unwrap().unwrap();
     assert_eq!(files(path), before, "looking changes nothing");
     report
 }
@@ -120,7 +120,7 @@ fn damages(report: &Report) -> Vec<(&str, &str)> {
 }
 
 fn from(copy: &TempDir) -> Repair {
-    Repair { from: vec![copy.path().to_owned()], discard: false }
+    Repair { from: vec![copy.path().to_owned()], discard: false, keys: None }
 }
 
 /// Where a payload lies: the file, and the offset in it.
@@ -302,7 +302,7 @@ async fn the_end_behind_damage_is_given_up_only_if_that_is_asked_for() {
     flip(&last, 2 * 4096 + 50);
     let mended = repair(life.folder.path(), &Repair::default()).unwrap();
     assert!(mended.done.is_empty() && !mended.report.is_sound());
-    let mended = repair(life.folder.path(), &Repair { from: Vec::new(), discard: true }).unwrap();
+    let mended = repair(life.folder.path(), &Repair { from: Vec::new(), discard: true, keys: None }).unwrap();
     assert!(mended.report.is_sound(), "{:#?}", mended.report.findings);
     assert!(mended.done[0].contains("given up"), "{:?}", mended.done);
     let left = content(life.folder.path(), life.book).await;
@@ -318,7 +318,7 @@ async fn a_damaged_blob_is_named_and_given_up_only_if_that_is_asked_for() {
     assert_eq!(damages(&report), [("BK0313", blob.to_str().unwrap())]);
     assert!(matches!(report.findings[0].subject, Subject::Blob(_)));
     assert!(!repair(life.folder.path(), &Repair::default()).unwrap().report.is_sound());
-    let mended = repair(life.folder.path(), &Repair { from: Vec::new(), discard: true }).unwrap();
+    let mended = repair(life.folder.path(), &Repair { from: Vec::new(), discard: true, keys: None }).unwrap();
     assert!(mended.report.is_sound() && !life.folder.path().join(&blob).exists());
 }
 
@@ -327,7 +327,7 @@ async fn beside_a_running_server_the_settled_files_are_examined_and_it_can_be_br
     let life = life(false).await;
     let node = Node::open(config(life.folder.path())).unwrap();
     let settled =
-        |pace: &mut dyn FnMut(u64) -> ControlFlow<()>| examine(life.folder.path(), Scope::Settled, pace).unwrap();
+        |pace: &mut dyn FnMut(u64) -> ControlFlow<()>| examine(life.folder.path(), None, Scope::Settled, pace).unwrap();
     let report = settled(&mut |_| ControlFlow::Continue(())).unwrap();
     assert!(report.is_sound() && !report.unknown.is_empty(), "{:#?}", report.findings);
     let (file, at) = place_of(life.folder.path(), TEXT);
@@ -336,4 +336,29 @@ async fn beside_a_running_server_the_settled_files_are_examined_and_it_can_be_br
     assert_eq!(damages(&report), [("BK0313", file.to_str().unwrap())]);
     assert!(settled(&mut |_| ControlFlow::Break(())).is_none());
     node.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_encrypted_directory_is_examined_and_mended_with_its_key_only() {
+    let keys = || Some(boki_node::DataKeys { current: "01".repeat(32).parse().unwrap(), old: Vec::new() });
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::open(NodeConfig { keys: keys(), ..config(folder.path()) }).unwrap();
+    let book = node.create_book("orders").await.unwrap().id;
+    for number in 0..60_u8 {
+        append(&node, book, "a", &[number; 4000]).await;
+    }
+    node.shutdown().await;
+    drop(node);
+    let good = copy(folder.path());
+    let all = |_| ControlFlow::Continue(());
+    assert!(examine(folder.path(), None, Scope::All, &mut { all }).is_err());
+    let look = || examine(folder.path(), keys().as_ref(), Scope::All, &mut { all }).unwrap().unwrap();
+    assert!(look().findings.is_empty(), "{:#?}", look().findings);
+    flip(&folder.path().join("seg/0000000000000001.log"), 2 * 4096 + 100);
+    let report = look();
+    assert_eq!(damages(&report), [("BK0313", "seg/0000000000000001.log")]);
+    assert_eq!(report.findings[0].lost.len(), 1, "seqs of whatever book");
+    let mended = repair(folder.path(), &Repair { keys: keys(), ..from(&good) }).unwrap();
+    assert!(mended.report.is_sound(), "{:#?}", mended.report.findings);
+    assert_eq!(files(folder.path()), files(good.path()));
 }

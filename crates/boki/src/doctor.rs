@@ -52,7 +52,8 @@ pub(crate) async fn run(args: DoctorArgs, mut out: Output) -> Result<(), Failure
         return tell(&report, &[], &mut out);
     }
     let overrides = Overrides { data: args.data.clone(), ..Overrides::default() };
-    let path = settings::load(&args.file, &overrides)?.server.data;
+    let config = settings::load(&args.file, &overrides)?;
+    let (path, keys) = (config.server.data, config.data_keys);
     if !path.is_dir() {
         let what = format!("there is no directory {}", path.display());
         return Err(Failure::new("BK0312", Exit::Unavailable, what, "boki doctor --data DIR"));
@@ -62,11 +63,11 @@ pub(crate) async fn run(args: DoctorArgs, mut out: Output) -> Result<(), Failure
         false => Some(check::lock(&path).map_err(|error| of_doctor(&error.into(), &path))?),
     };
     let (done, report) = if args.repair {
-        let mended = boki_doctor::repair(&path, &Repair { from: args.from, discard: args.discard });
+        let mended = boki_doctor::repair(&path, &Repair { from: args.from, discard: args.discard, keys });
         let mended = mended.map_err(|error| of_doctor(&error, &path))?;
         (mended.done, Some(mended.report))
     } else {
-        let report = boki_doctor::examine(&path, Scope::All, &mut |_| ControlFlow::Continue(()));
+        let report = boki_doctor::examine(&path, keys.as_ref(), Scope::All, &mut |_| ControlFlow::Continue(()));
         (Vec::new(), report.map_err(|error| of_doctor(&error, &path))?)
     };
     let mut report = serde_json::to_value(report).unwrap_or_default();
@@ -147,6 +148,8 @@ fn of_doctor(error: &DoctorError, path: &Path) -> Failure {
         DoctorError::Directory(DirError::Foreign { .. }) | DoctorError::Nameless(_) => {
             ("BK0319", "boki doctor --data DIR")
         }
+        DoctorError::Directory(DirError::NoKey { .. }) => ("BK0331", "set BOKI_DATA_KEY to the directory's key"),
+        DoctorError::Directory(DirError::NotEncrypted { .. }) => ("BK0332", "unset BOKI_DATA_KEY"),
         DoctorError::Directory(_) => ("BK0312", "look at the path and its permissions"),
         _ => ("BK0314", "put it right, then repeat the command"),
     };

@@ -9,6 +9,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use boki_doctor::{Report, Scope};
+use boki_node::DataKeys;
 use bytesize::ByteSize;
 use hyper::{Request, StatusCode};
 use serde::Serialize;
@@ -28,6 +29,7 @@ const STRETCH_BYTES: u64 = 256 << 10;
 /// The examinations of a server's files: one at a time.
 pub(crate) struct Doctor {
     data: PathBuf,
+    keys: Option<DataKeys>,
     now: watch::Sender<Arc<Examination>>,
 }
 
@@ -63,8 +65,8 @@ pub(crate) struct ExaminationJson<'a> {
 }
 
 impl Doctor {
-    pub(crate) fn new(data: PathBuf) -> Doctor {
-        Doctor { data, now: watch::Sender::new(Arc::default()) }
+    pub(crate) fn new(data: PathBuf, keys: Option<DataKeys>) -> Doctor {
+        Doctor { data, keys, now: watch::Sender::new(Arc::default()) }
     }
 
     /// Starts an examination, unless one runs.
@@ -79,10 +81,10 @@ impl Doctor {
         if !starts {
             return Ok(());
         }
-        let (data, now) = (self.data.clone(), self.now.clone());
+        let (data, keys, now) = (self.data.clone(), self.keys.clone(), self.now.clone());
         let spawned = std::thread::Builder::new().name("boki-doctor".into()).spawn(move || {
             let mut pace = pace(bytes_per_second, stopping);
-            let (report, error) = match boki_doctor::examine(&data, Scope::Settled, &mut pace) {
+            let (report, error) = match boki_doctor::examine(&data, keys.as_ref(), Scope::Settled, &mut pace) {
                 Ok(Some(report)) => (Some(report), None),
                 Ok(None) => (None, Some("the server is shutting down".to_owned())),
                 Err(error) => (None, Some(error.to_string())),

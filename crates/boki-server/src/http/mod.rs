@@ -167,7 +167,7 @@ impl Gateway {
             body_limit: config.limits.http_body.bytes(),
             stream_limit: config.limits.stream_body.0,
             mounts: Mounts::new(config.mount.clone()),
-            doctor: doctor::Doctor::new(config.server.data.clone()),
+            doctor: doctor::Doctor::new(config.server.data.clone(), config.data_keys.clone()),
             stopping,
             counters: Counters::default(),
             door,
