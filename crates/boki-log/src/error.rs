@@ -64,6 +64,14 @@ pub enum LogError {
         /// Which rule it breaks.
         reason: &'static str,
     },
+    /// What is to be kept of a book makes no sense.
+    #[error("a rule for {of} cannot be: {reason}")]
+    InvalidRetention {
+        /// Of what: "the book", or a tag.
+        of: String,
+        /// What is wrong.
+        reason: &'static str,
+    },
     /// `set_aux` on a seq at which there is no record (any more).
     #[error("there is no record at seq {seq}")]
     NoSuchRecord {
@@ -166,6 +174,7 @@ impl LogError {
             LogError::BookExists { .. } => "BK0111",
             LogError::InvalidBookName { .. } => "BK0112",
             LogError::NoSuchRecord { .. } => "BK0113",
+            LogError::InvalidRetention { .. } => "BK0114",
             LogError::ConditionFailed { .. } => "BK0201",
             LogError::Fenced { .. } => "BK0202",
             LogError::DurableWithConditions => "BK0203",

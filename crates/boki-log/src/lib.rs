@@ -13,6 +13,7 @@
 //! - [`batch`]: the unit of an append, in the one encoding that wire, disk and memory share.
 //! - [`engine`], [`storage`], [`sequencer`]: the roles; [`message`]: what they tell each other.
 //! - [`index`]: what a prefix of the order means: which records exist, under which tags.
+//! - [`retention`]: which trims the rules of a book ask for.
 //! - [`machine`]: the roles that one process plays, as one state machine with a disk and a network.
 #![deny(missing_docs)]
 
@@ -28,6 +29,7 @@ pub mod limits;
 pub mod machine;
 pub mod message;
 pub mod op;
+pub mod retention;
 pub mod sequencer;
 pub mod storage;
 pub mod tag;

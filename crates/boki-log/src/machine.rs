@@ -21,6 +21,7 @@ use crate::ids::{LocalId, NodeId, ShardId, Term};
 use crate::index::TableError;
 use crate::message::{Message, Send};
 use crate::op::Op;
+use crate::retention::Retention;
 use crate::sequencer::{Sequencer, SequencerConfig};
 use crate::storage::{FramePlace, GroupPlace, Place, Run, Storage, StorageConfig};
 
@@ -199,6 +200,11 @@ impl Machine {
     #[must_use]
     pub fn sequencer(&self) -> Option<&Sequencer> {
         self.sequencer.as_ref()
+    }
+
+    /// What the rules of books add up to, to set rules and to ask which trims are due; if this process runs an engine.
+    pub fn retention_mut(&mut self) -> Option<&mut Retention> {
+        self.engine.as_mut().map(Engine::retention_mut)
     }
 
     // ---- Recovery: the checkpoint if there is one, every frame in order, then `start`.

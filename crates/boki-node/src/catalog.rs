@@ -84,7 +84,11 @@ impl Node {
             .record(vec![tag], name.as_bytes().to_vec())
             .build()?;
         match self.append(library(batch)).await {
-            Ok(_) => self.find_book(name),
+            Ok(_) => {
+                let book = self.find_book(name)?;
+                self.rules_changed(book.clone());
+                Ok(book)
+            }
             Err(LogError::ConditionFailed { .. }) => Err(LogError::BookExists { name: name.to_owned() }),
             Err(error) => Err(error),
         }
@@ -102,6 +106,7 @@ impl Node {
             Err(error) => return Err(error),
         }
         self.append(library(BatchBuilder::trim(BookId::CATALOG, Some(tag_of(name)?), Seq(book.id.0 + 1))?)).await?;
+        self.remove_rules(book.id).await?;
         if let Err(error) = self.blobs().remove_of(book.id).await {
             tracing::warn!(book = name, %error, "what lay beside the log of a removed book could not be removed");
         }

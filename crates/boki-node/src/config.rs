@@ -7,6 +7,7 @@ use boki_log::Limits;
 use boki_log::machine::Damage;
 
 use crate::clock::Clock;
+use crate::retention::ConfiguredRule;
 
 /// What an acknowledged append survives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -45,6 +46,8 @@ pub struct NodeConfig {
     pub index_bytes: usize,
     /// What tells it the time.
     pub clock: Clock,
+    /// What is kept of books for which nothing else was set.
+    pub retention: Vec<ConfiguredRule>,
 }
 
 impl NodeConfig {
@@ -62,6 +65,7 @@ impl NodeConfig {
             encrypt: false,
             index_bytes: 512 << 20,
             clock: Clock::system(),
+            retention: Vec::new(),
         }
     }
 

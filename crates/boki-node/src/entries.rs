@@ -77,6 +77,17 @@ impl Node {
         }))
     }
 
+    /// Removes an entry, unless it has been replaced by now.
+    ///
+    /// # Errors
+    /// What an append can fail with.
+    pub(crate) async fn remove_entry(&self, entry: &Entry) -> Result<(), LogError> {
+        let tag = Tag::new(format!("{PREFIX}{}", entry.name))?;
+        let batch = BatchBuilder::trim(BookId::CATALOG, Some(tag), entry.seq.next())?;
+        self.append(Append { batch, ack: Ack::Ordered, reserved: ReservedTags::Allowed }).await?;
+        Ok(())
+    }
+
     /// Sets an entry, if `seen` is the seq of what it is now ([`Seq::NONE`]: it is not there). Returns the new seq.
     ///
     /// # Errors

@@ -17,6 +17,7 @@ mod log_thread;
 mod merger;
 mod node;
 mod reply;
+mod retention;
 mod status;
 mod tables;
 
@@ -29,4 +30,5 @@ pub use config::{Durability, NodeConfig, OpenError};
 pub use entries::Entry;
 pub use node::Node;
 pub use reply::ReplySink;
+pub use retention::{BookRetention, ConfiguredRule, RulesFrom};
 pub use status::{Status, Writable};

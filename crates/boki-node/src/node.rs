@@ -18,7 +18,7 @@ use boki_log::storage::Place;
 use boki_log::{BookId, Limits, LogError, Position};
 use foldhash::fast::FixedState;
 use parking_lot::{Condvar, Mutex, MutexGuard};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use crate::blobs::Blobs;
 use crate::clock::Clock;
@@ -27,6 +27,7 @@ use crate::entries::{MAX_ENTRIES, PREFIX};
 use crate::keeper::Keeping;
 use crate::log_thread;
 use crate::reply::{OneShot, ReplySink};
+use crate::retention::Keeping as RetentionKeeping;
 use crate::status::{Status, Writable};
 use crate::tables::Tables;
 
@@ -51,6 +52,8 @@ pub(crate) struct Shared {
     pub(crate) wake: Condvar,
     /// Wakes the keeper.
     pub(crate) keeper_wake: Condvar,
+    /// Wakes the task that keeps books to their rules.
+    pub(crate) retention_wake: Notify,
     pub(crate) written_bytes: AtomicU64,
     pub(crate) groups: AtomicU64,
     log_thread: Mutex<Option<JoinHandle<()>>>,
@@ -64,6 +67,7 @@ pub(crate) struct State {
     /// The log thread sleeps.
     pub(crate) asleep: Option<Sleep>,
     pub(crate) stopping: bool,
+    pub(crate) retention: RetentionKeeping,
     /// Segments that a checkpoint has made superfluous: the log thread removes them.
     pub(crate) superfluous: Vec<u64>,
     pub(crate) keeping: Keeping,
@@ -122,6 +126,7 @@ impl Node {
                 writable: Writable::Yes,
                 asleep: None,
                 stopping: false,
+                retention: RetentionKeeping::default(),
                 superfluous: Vec::new(),
                 keeping: opened.keeping,
                 segments: 0,
@@ -130,6 +135,7 @@ impl Node {
             }),
             wake: Condvar::new(),
             keeper_wake: Condvar::new(),
+            retention_wake: Notify::new(),
             written_bytes: AtomicU64::new(0),
             groups: AtomicU64::new(0),
             log_thread: Mutex::new(None),
@@ -268,6 +274,7 @@ impl Node {
             // The log thread looks at the clock when it wakes.
             self.shared.state.lock().asleep = None;
             self.shared.wake.notify_one();
+            self.shared.retention_wake.notify_one();
         }
         moved
     }
@@ -292,6 +299,9 @@ impl Node {
             groups: self.shared.groups.load(Ordering::Relaxed),
             pending: engine.map_or(0, |engine| engine.pending() as u64),
             waiting: engine.map_or(0, |engine| engine.waiting() as u64),
+            retention_books: engine.map_or(0, |engine| engine.retention().books().count() as u64),
+            retention_trims: state.retention.trims,
+            retention_failed: state.retention.failed,
             segments: state.segments,
             disk_bytes: state.disk_bytes,
             cache_bytes: engine.map_or(0, |engine| engine.cache_bytes() as u64),
@@ -318,6 +328,18 @@ impl Node {
         if joiner.is_ok() {
             let _ = joined.await;
         }
+    }
+
+    pub(crate) fn lock_state(&self) -> MutexGuard<'_, State> {
+        self.shared.state.lock()
+    }
+
+    pub(crate) fn config(&self) -> &NodeConfig {
+        &self.shared.config
+    }
+
+    pub(crate) fn retention_wake(&self) -> &Notify {
+        &self.shared.retention_wake
     }
 
     pub(crate) fn with_index<T>(&self, f: impl FnOnce(&Index) -> Option<T>) -> Option<T> {
@@ -428,12 +450,17 @@ impl Shared {
         state.machine.shut_down(self.config.clock.now_us());
         self.settle(state, Vec::new());
         self.wake.notify_one();
+        self.retention_wake.notify_one();
     }
 
     /// After a step: wakes the log thread if it has something to do, unlocks, and delivers what has ended, behind what
     /// `deliveries` has already.
     pub(crate) fn settle(&self, mut state: MutexGuard<'_, State>, mut deliveries: Vec<Delivery>) {
         state.take_deliveries(None, &mut deliveries);
+        let State { machine, retention, .. } = &mut *state;
+        if machine.engine().is_some_and(|engine| retention.take_sleeper(engine.retention())) {
+            self.retention_wake.notify_one();
+        }
         if let Some(Sleep { until_us }) = state.asleep {
             let earlier = state.machine.next_timer().is_some_and(|at| until_us.is_none_or(|until_us| at < until_us));
             if state.machine.wants_disk() || earlier {

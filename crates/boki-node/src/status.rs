@@ -43,6 +43,12 @@ pub struct Status {
     pub pending: u64,
     /// Reads that wait for a record.
     pub waiting: u64,
+    /// Books with rules of retention.
+    pub retention_books: u64,
+    /// Trims that the rules of books asked for since this start.
+    pub retention_trims: u64,
+    /// Those that could not be made, which are tried again.
+    pub retention_failed: u64,
     /// Segment files.
     pub segments: u64,
     /// Bytes they take on disk.

@@ -178,6 +178,9 @@ impl Server {
             }
         };
 
+        let keeper = node.clone();
+        // Ends when the node stops.
+        tokio::spawn(async move { keeper.keep_retention().await });
         let door = Door::new(config.limits.connections as usize);
         let stopping = CancellationToken::new();
         // The workers are known before the first call can come: a call to one that is starting waits for it.
@@ -323,6 +326,7 @@ async fn open_node(config: &Config, clock: Clock) -> Result<Node, StartError> {
         encrypt: config.log.encrypt,
         index_bytes: config.log.index.bytes(),
         clock,
+        retention: config.retention_rules(),
     };
     match tokio::task::spawn_blocking(move || Node::open(node_config)).await {
         Ok(Ok(node)) => Ok(node),

@@ -177,6 +177,7 @@ pub fn details_of(error: &LogError) -> Map<String, Value> {
         LogError::InvalidArgument { argument, reason } => json!({ "argument": argument, "reason": reason }),
         LogError::BookNotFound { name } | LogError::BookExists { name } => json!({ "name": name }),
         LogError::InvalidBookName { name, reason } => json!({ "name": name, "reason": reason }),
+        LogError::InvalidRetention { of, reason } => json!({ "of": of, "reason": reason }),
         LogError::NoSuchRecord { seq } => json!({ "seq": seq.0 }),
         LogError::ConditionFailed { tag, expected, actual } => {
             json!({ "actual": actual.0, "expected": expected.0, "tag": tag.as_str() })

@@ -19,6 +19,7 @@ mod new;
 mod output;
 mod record_form;
 mod remote;
+mod retention;
 mod serve;
 mod settings;
 mod test;
@@ -88,6 +89,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Logs(args) => on_one_core(logs::run(args, out)),
         Command::Workers(command) => on_one_core(workers::run(command, out)),
         Command::WorkerGuard => workers::guard(),
+        Command::Retention(command) => on_one_core(retention::run(command, out)),
         Command::Limits(command) => on_one_core(limits::run(command, out)),
         Command::Functions(command) => on_one_core(call::functions(command, out)),
     }

@@ -22,6 +22,7 @@ use crate::message::{Message, Send};
 use crate::op::{
     Ack, Append, Appended, Consistency, Direction, Op, Read, Records, Reply, SetAux, TagsReply, TailReply,
 };
+use crate::retention::Retention;
 
 use cache::{AuxCache, RecordCache};
 use pending::{Pending, PendingAppends};
@@ -124,6 +125,7 @@ pub struct Counters {
 pub struct Engine {
     config: EngineConfig,
     index: Index,
+    retention: Retention,
     /// Own appends that no cut has reached.
     pending: PendingAppends,
     /// Batches of other shards that no cut has reached.
@@ -152,6 +154,7 @@ impl Engine {
     pub fn new(config: EngineConfig) -> Engine {
         Engine {
             index: Index::new(),
+            retention: Retention::default(),
             pending: PendingAppends::new(config.storages.len()),
             feed: BTreeMap::new(),
             cuts: BTreeMap::new(),
@@ -179,6 +182,16 @@ impl Engine {
     /// Why nothing is applied any more, if that is so.
     pub(crate) fn stuck(&self) -> Option<&TableError> {
         self.stuck.as_ref()
+    }
+
+    /// What the rules of books add up to.
+    #[must_use]
+    pub fn retention(&self) -> &Retention {
+        &self.retention
+    }
+
+    pub(crate) fn retention_mut(&mut self) -> &mut Retention {
+        &mut self.retention
     }
 
     /// Its counters.
@@ -210,9 +223,10 @@ impl Engine {
         self.config.shard
     }
 
-    /// Takes an index from a checkpoint, before anything else.
-    pub(crate) fn restore(&mut self, index: Index) {
+    /// Takes index and retention from a checkpoint, before anything else.
+    pub(crate) fn restore(&mut self, index: Index, retention: Retention) {
         self.index = index;
+        self.retention = retention;
     }
 
     /// The index, to freeze it, or to give it tables.
@@ -518,7 +532,11 @@ impl Engine {
     fn apply_batch(&mut self, batch: &Batch, pending: Option<Pending>, fx: &mut Effects) -> Result<(), TableError> {
         let seq = self.index.position().0;
         let count = batch.record_count();
-        let verdict = match self.index.apply(batch, &mut fx.gone) {
+        // What retention hears of must be this batch's alone.
+        let is_watched = self.retention.watch(batch.book()).is_some();
+        let mut own = Vec::new();
+        let gone = if is_watched { &mut own } else { &mut fx.gone };
+        let verdict = match self.index.apply(batch, gone) {
             Ok(verdict) => verdict,
             Err(error) => {
                 let failed = LogError::IndexFailed { reason: error.to_string() };
@@ -526,6 +544,10 @@ impl Engine {
                 return Err(error);
             }
         };
+        if is_watched && verdict == Verdict::Applied {
+            self.retention.applied(batch, seq, self.index.time_us(), &own);
+        }
+        fx.gone.append(&mut own);
         if verdict == Verdict::Applied && batch.kind() == Kind::Records {
             self.counters.appended += u64::from(count);
             for (record, seq) in batch.records().zip(seq.0..) {

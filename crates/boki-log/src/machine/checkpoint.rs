@@ -9,6 +9,7 @@
 //! | 1 | journal | the last group that is covered: segment u64, group u64, offset u32; empty if there is none |
 //! | 2 | order | how far each shard is ordered: engine u16, term u32, local id u64 for each |
 //! | 3 | index | the index: which tables there are, and what is in none |
+//! | 4 | retention | the rules of books and what they add up to; empty: there are none |
 //!
 //! Version 1 had no sections: the order's length (u32) and its entries, then the snapshot.
 
@@ -22,6 +23,7 @@ use crate::engine::Engine;
 use crate::error::LogError;
 use crate::ids::{LocalId, NodeId, ShardId, Term};
 use crate::index::{Freeze, Index, RestoreError, SortedTable, TableError, TableInfo};
+use crate::retention::Retention;
 use crate::storage::GroupPlace;
 
 const VERSION: u32 = 2;
@@ -30,6 +32,7 @@ const WITHOUT_SECTIONS: u32 = 1;
 const JOURNAL: u8 = 1;
 const ORDER: u8 = 2;
 const INDEX: u8 = 3;
+const RETENTION: u8 = 4;
 
 /// Bytes of an entry of the order: engine, term, local id.
 const ORDER_ENTRY_BYTES: usize = 14;
@@ -42,6 +45,8 @@ pub struct Checkpoint {
     ordered: Vec<(ShardId, LocalId)>,
     /// A snapshot, or a section that names tables.
     index: Bytes,
+    /// A snapshot.
+    retention: Bytes,
 }
 
 impl Machine {
@@ -62,7 +67,7 @@ impl Machine {
         checkpoint: &Checkpoint,
         open: impl FnMut(&TableInfo) -> Result<Arc<dyn SortedTable>, TableError>,
     ) -> Result<(), Damage> {
-        let Checkpoint { covered, ordered, index } = checkpoint;
+        let Checkpoint { covered, ordered, index, retention } = checkpoint;
         for (shard, _) in ordered {
             self.check_begun(*shard)?;
         }
@@ -70,6 +75,12 @@ impl Machine {
             RestoreError::Malformed(source) => Damage::Unreadable { what: "checkpoint", source },
             RestoreError::Table(error) => Damage::Index(error),
         })?;
+        let retention = if retention.is_empty() {
+            Retention::default()
+        } else {
+            let unreadable = |source| Damage::Unreadable { what: "checkpoint", source };
+            Retention::restore(retention).map_err(unreadable)?
+        };
         self.covered = *covered;
         if let Some(sequencer) = &mut self.sequencer {
             sequencer.restore(index.next_cut(), index.position().0, index.time_us(), ordered);
@@ -78,7 +89,7 @@ impl Machine {
             storage.restore(ordered);
         }
         if let Some(engine) = &mut self.engine {
-            engine.restore(index);
+            engine.restore(index, retention);
         }
         Ok(())
     }
@@ -100,8 +111,10 @@ impl Machine {
             return None;
         }
         let ordered = self.ordered_by_index();
-        let freeze = self.engine.as_mut()?.index_mut().freeze();
-        Some((Checkpoint { covered: self.covered, ordered, index: Bytes::new() }, freeze))
+        let engine = self.engine.as_mut()?;
+        let retention = engine.retention().snapshot();
+        let freeze = engine.index_mut().freeze();
+        Some((Checkpoint { covered: self.covered, ordered, index: Bytes::new(), retention }, freeze))
     }
 
     /// The index, to give it tables.
@@ -168,6 +181,7 @@ impl Checkpoint {
             }
         });
         put_section(&mut out, INDEX, |out| out.put_slice(&self.index));
+        put_section(&mut out, RETENTION, |out| out.put_slice(&self.retention));
         out.freeze()
     }
 
@@ -209,11 +223,12 @@ fn decode(bytes: &Bytes) -> Result<Checkpoint, LogError> {
                     checkpoint.ordered.push(order_entry(&mut section)?);
                 }
             }
-            _ => checkpoint.index = section.rest(),
+            INDEX => checkpoint.index = section.rest(),
+            _ => checkpoint.retention = section.rest(),
         }
         section.finish()?;
     }
-    if next <= INDEX {
+    if next <= RETENTION {
         return Err(LogError::Malformed { reason: "a section is missing" });
     }
     Ok(checkpoint)
@@ -228,7 +243,7 @@ fn order_entry(reader: &mut Reader<'_>) -> Result<(ShardId, LocalId), LogError> 
 fn decode_without_sections(mut reader: Reader<'_>) -> Result<Checkpoint, LogError> {
     let count = reader.u32()?;
     let ordered = (0..count).map(|_| order_entry(&mut reader)).collect::<Result<_, _>>()?;
-    Ok(Checkpoint { covered: None, ordered, index: reader.rest() })
+    Ok(Checkpoint { covered: None, ordered, index: reader.rest(), ..Checkpoint::default() })
 }
 
 /// Appends a section: its id, its length, and what `put` appends.
@@ -255,6 +270,7 @@ mod tests {
             covered,
             ordered: vec![(shard(1), LocalId(5)), (shard(2), LocalId(7))],
             index: Index::new().snapshot().unwrap(),
+            retention: Retention::default().snapshot(),
         }
     }
 

@@ -8,6 +8,7 @@ mod data_keys;
 mod error;
 mod limit;
 mod mounts;
+mod retention;
 mod sections;
 mod units;
 mod worker;
@@ -22,6 +23,7 @@ use toml::{Table, Value};
 pub use error::ConfigError;
 pub use limit::LimitSection;
 pub use mounts::{MountSection, RESERVED};
+pub use retention::RetentionSection;
 pub use sections::{
     CallsSection, Compression, DEFAULT_PORT, DeploySection, Dev, Durability, FunctionsSection, LimitsSection,
     LogFormat, LogSection, ServerSection, TelemetrySection, TestSection, VersionsSection,
@@ -58,6 +60,8 @@ pub struct Config {
     pub functions: FunctionsSection,
     /// Limits on calls, each under `[[limit]]`.
     pub limit: Vec<LimitSection>,
+    /// What is kept of books, each rule under `[[retention]]`.
+    pub retention: Vec<RetentionSection>,
     /// Calls on record: how many, and how large.
     pub calls: CallsSection,
     /// What the server says about itself.
@@ -181,6 +185,7 @@ impl Config {
             }
         }
         self.check_limits()?;
+        self.check_retention()?;
         if let Err((key, reason)) = mounts::check(&self.mount) {
             return refuse(key, &reason);
         }
@@ -223,6 +228,9 @@ fn override_one(table: &mut Table, variable: &str, value: &str) -> Result<Config
     let Some((section, key)) = path.split_once("__") else { return Err(invalid("expected BOKI_SECTION__KEY")) };
     if section == "worker" || section == "limit" {
         return Err(invalid("workers and limits are set in the file only"));
+    }
+    if section == "retention" {
+        return Err(invalid("retention is set in the file only"));
     }
     if section == "mount" {
         return Err(invalid("mounts are set in the file only"));

@@ -261,6 +261,8 @@ fn the_documentation_has_every_key_with_its_default() {
     let limit =
         "name = \"a\"\nmatch = \"b\"\nkey = \"c\"\nconcurrency = 1\nrate = \"1/s\"\nburst = 1\nweight = 1\nqueue = 1";
     config.limit.push(toml::from_str(limit).unwrap());
+    let retention = "book = \"a\"\ntag = \"b\"\nmax_age = \"1s\"\nmax_records = 1\nmax_bytes = 1";
+    config.retention.push(toml::from_str(retention).unwrap());
     let shown: serde_json::Value = serde_json::to_value(config).unwrap();
     for (section, keys) in shown.as_object().unwrap() {
         let lines = documented(page, section);
@@ -275,4 +277,16 @@ fn the_documentation_has_every_key_with_its_default() {
         let rows = lines.iter().filter(|line| line.starts_with("| `")).count();
         assert_eq!(rows, keys.len(), "{section} documents keys that are not there");
     }
+}
+
+#[test]
+fn rules_of_retention_are_checked() {
+    let reason = |rules: &str| Config::from_text("", rules, []).unwrap_err().to_string();
+    let rule = |rest: &str| format!("[[retention]]\n{rest}\n");
+    assert!(reason(&rule("book = \"a\"")).contains("bounds nothing"));
+    assert!(reason(&rule("book = \"\"\nmax_records = 1")).contains("retention.book"));
+    assert!(reason(&rule("book = \"a\"\ntag = \"~b\"\nmax_records = 1")).contains("retention.tag"));
+    let twice = rule("book = \"a\"\nmax_records = 1").repeat(2);
+    assert!(reason(&twice).contains("two rules"));
+    assert!(Config::from_text("", &rule("book = \"a*\"\nmax_age = \"7d\""), []).is_ok());
 }

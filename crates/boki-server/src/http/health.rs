@@ -258,6 +258,13 @@ fn metrics_of(app: &App) -> String {
     out.gauge("boki_log_records", "Live records.", log.records);
     out.gauge("boki_log_pending_appends", "Appends that wait for the disk.", log.pending);
     out.gauge("boki_log_waiting_reads", "Reads that wait for a record.", log.waiting);
+    out.gauge("boki_retention_books", "Books with rules of retention.", log.retention_books);
+    out.counter("boki_retention_trims_total", "Trims that the rules of books asked for.", log.retention_trims);
+    out.counter(
+        "boki_retention_failed_total",
+        "Those that could not be made, and are tried again.",
+        log.retention_failed,
+    );
     out.gauge("boki_log_segments", "Segment files.", log.segments);
     out.gauge("boki_log_disk_bytes", "Bytes of segment files.", log.disk_bytes);
     out.gauge("boki_log_cache_bytes", "Bytes of records in memory.", log.cache_bytes);

@@ -19,6 +19,7 @@ mod problem;
 mod read;
 mod render;
 mod request;
+mod retention;
 mod schema;
 mod session;
 mod subscribe;
@@ -117,6 +118,7 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(append::trim))
         .routes(routes!(books::list, books::create))
         .routes(routes!(books::get, books::remove))
+        .routes(routes!(retention::get, retention::set, retention::remove))
         .routes(routes!(calls::call))
         .routes(routes!(calls::send))
         .routes(routes!(calls::get))

@@ -187,6 +187,7 @@ impl Problem {
             }
             LogError::Overloaded { .. } => "repeat the request after a pause".to_owned(),
             LogError::ShuttingDown => "repeat the request with the same id once the server is back".to_owned(),
+            LogError::InvalidRetention { .. } => "boki retention set --help".to_owned(),
             LogError::DurableWithConditions => "leave out ack, or the conditions".to_owned(),
             _ => format!("GET /errors/{}", error.code()),
         };
@@ -219,6 +220,10 @@ impl Problem {
             }
             LogError::NoSuchRecord { seq } | LogError::ReadFailed { seq, .. } => {
                 add("seq", seq.0.into());
+            }
+            LogError::InvalidRetention { of, reason } => {
+                add("of", of.as_str().into());
+                add("reason", (*reason).into());
             }
             LogError::InvalidArgument { argument, .. } => {
                 add("argument", (*argument).into());

@@ -12,6 +12,7 @@ mod mounts;
 mod operation;
 mod problems;
 mod records;
+mod retention;
 mod streams;
 mod subscriptions;
 mod time;

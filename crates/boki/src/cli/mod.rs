@@ -8,6 +8,7 @@ mod doctor;
 mod key;
 mod limits;
 mod logs;
+mod retention;
 mod server;
 mod workers;
 
@@ -25,6 +26,7 @@ pub(crate) use doctor::DoctorArgs;
 pub(crate) use key::KeyCommand;
 pub(crate) use limits::{LimitsCommand, SetLimit};
 pub(crate) use logs::LogsArgs;
+pub(crate) use retention::{RetentionCommand, SetRetention};
 pub(crate) use server::{ConfigCommand, ConfigFile, DEFAULT_FILE, DevArgs, NewArgs, ServerArgs, TestArgs, Time};
 pub(crate) use workers::{WorkerExec, WorkersCommand};
 
@@ -81,6 +83,9 @@ pub(crate) enum Command {
     /// List, make, remove, export and import books.
     #[command(subcommand)]
     Books(BooksCommand),
+    /// Show, set and remove what is kept of books.
+    #[command(subcommand)]
+    Retention(RetentionCommand),
     /// What functions there are.
     #[command(subcommand)]
     Functions(FunctionsCommand),
