@@ -349,7 +349,7 @@ fn a_missing_batch_is_asked_for_once_until_it_is_time_to_ask_again() {
 #[test]
 fn what_is_on_disk_of_a_start_that_has_not_begun_is_damage() {
     let mut alone = Alone::new(2);
-    alone.append(BatchBuilder::new(BookId::CATALOG).record(vec![], &b"x"[..]));
+    alone.append(BatchBuilder::new(BookId(1)).record(vec![], &b"x"[..]));
     while alone.write() {}
     let shard = ShardId { engine: NodeId(1), term: Term(2) };
     for (kind, place, body) in &alone.disk {
@@ -365,7 +365,7 @@ fn what_is_on_disk_of_a_start_that_has_not_begun_is_damage() {
 #[test]
 fn a_cut_that_ends_inside_a_batch_is_damage() {
     let mut alone = Alone::new(2);
-    let batch = BatchBuilder::new(BookId::CATALOG).record(vec![], &b"x"[..]).record(vec![], &b"y"[..]);
+    let batch = BatchBuilder::new(BookId(1)).record(vec![], &b"x"[..]).record(vec![], &b"y"[..]);
     alone.append(batch);
     while alone.write() {}
     let (kind, place, body) = alone.disk[1].clone();

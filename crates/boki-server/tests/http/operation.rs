@@ -106,6 +106,7 @@ async fn the_description_lists_every_route() {
     }
     let expected = [
         "DELETE /v1/books/{book}",
+        "DELETE /v1/books/{book}/retention",
         "DELETE /v1/limits/{name}",
         "GET /",
         "GET /errors/{code}",
@@ -117,6 +118,7 @@ async fn the_description_lists_every_route() {
         "GET /v1/books/{book}",
         "GET /v1/books/{book}/records",
         "GET /v1/books/{book}/records/{seq}",
+        "GET /v1/books/{book}/retention",
         "GET /v1/books/{book}/tags",
         "GET /v1/books/{book}/tail",
         "GET /v1/calls/{id}",
@@ -141,9 +143,12 @@ async fn the_description_lists_every_route() {
         "POST /send/{function}",
         "POST /v1/books",
         "POST /v1/books/{book}/records",
+        "GET /v1/doctor",
+        "POST /v1/doctor",
         "POST /v1/books/{book}/trim",
         "POST /v1/calls/{id}/cancel",
         "PUT /v1/books/{book}/records/{seq}/aux",
+        "PUT /v1/books/{book}/retention",
         "PUT /v1/limits/{name}",
     ];
     assert_eq!(listed, expected.into_iter().map(str::to_owned).collect());
