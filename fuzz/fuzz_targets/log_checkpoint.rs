@@ -11,11 +11,12 @@ fuzz_target!(|data: &[u8]| {
     assert_eq!(Checkpoint::decode(&checkpoint.encode()).as_ref(), Ok(&checkpoint));
     let machine = || Machine::new(MachineConfig::alone(NodeId(1), Term(9), Limits::default(), 1 << 20));
     let mut first = machine();
-    if first.recover_checkpoint(&checkpoint).is_err() || first.start(0, checkpoint.covered).is_err() {
+    let covered = checkpoint.covered;
+    if first.recover_checkpoint(checkpoint).is_err() || first.start(0, covered, &[]).is_err() {
         return;
     }
     let Some(written) = first.checkpoint() else { return };
     let read = Checkpoint::decode(&written.encode()).expect("what was written is read");
     assert_eq!(read, written);
-    machine().recover_checkpoint(&read).expect("what was taken once is taken again");
+    machine().recover_checkpoint(read).expect("what was taken once is taken again");
 });

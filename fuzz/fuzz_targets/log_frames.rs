@@ -51,7 +51,7 @@ fuzz_target!(|data: &[u8]| {
             return;
         }
     }
-    if machine.start(0, None).is_ok() {
+    if machine.start(0, None, &[1]).is_ok() {
         let writes = machine.take_writes(1, 1, 1 << 20);
         let places: Vec<_> =
             (0..writes.len()).map(|at| FramePlace { segment: 2, offset: 4096 + at as u32 * 64 }).collect();

@@ -184,6 +184,44 @@ pub enum ReadError {
     },
 }
 
+/// Why it is not known where a record lies.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlaceError {
+    /// The place file cannot be read.
+    #[error(transparent)]
+    File(#[from] BlobError),
+    /// The place file is of no use, and the segment cannot be read.
+    #[error(transparent)]
+    Segment(#[from] ReadError),
+    /// The place file is of no use, and the segment is damaged before the record.
+    #[error("segment {segment} is damaged before its record {number}: {what}")]
+    Damaged {
+        /// Number of the segment file.
+        segment: u64,
+        /// The record that is looked for: how many are before it in the segment.
+        number: u32,
+        /// Where its readable part ends.
+        what: Damage,
+    },
+    /// The place file is of no use, and what the segment holds is not understood.
+    #[error("a frame of segment {segment} is not understood: {what}")]
+    Unreadable {
+        /// Number of the segment file.
+        segment: u64,
+        /// What is wrong.
+        what: String,
+    },
+    /// The segment has fewer records.
+    #[error("segment {segment} has no record {number}")]
+    NoSuchRecord {
+        /// Number of the segment file.
+        segment: u64,
+        /// The record that is looked for.
+        number: u32,
+    },
+}
+
 /// Why a segment was not removed. It may be tried again.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

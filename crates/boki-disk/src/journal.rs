@@ -174,7 +174,7 @@ impl<V: Vfs> Journal<V> {
         }
         let file = Arc::new(file);
         let segments = sealed.values().map(|segment| (segment.number, segment.coding));
-        let files = Arc::new(SegmentFiles::new(vfs.clone(), segments, FrameReader::new(&config)));
+        let files = Arc::new(SegmentFiles::new(vfs.clone(), config.directory, segments, FrameReader::new(&config)));
         files.add(current.number, current.coding, Arc::clone(&file));
         Ok(Journal {
             writer: FrameWriter::new(&config),
@@ -193,6 +193,11 @@ impl<V: Vfs> Journal<V> {
             torn: recovered.torn,
             failure: None,
         })
+    }
+
+    /// Its files, the id of its data directory, and the keys of that.
+    pub(crate) fn home(&self) -> (V, u128, Option<Arc<Keyring>>) {
+        (self.vfs.clone(), self.config.directory, self.config.keyring.clone())
     }
 
     /// Reads what was written, from any thread.

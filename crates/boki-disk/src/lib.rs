@@ -14,6 +14,7 @@
 //! <data>/table/0000000000000001.tbl  sorted tables of the caller's
 //! <data>/seg/0000000000000001.log    segments of the journal
 //! <data>/seg/0000000000000002.new    the next segment, being filled with zeros; never needed
+//! <data>/seg/0000000000000001.places where records lie in segment 1; made again when it is missing
 //! <data>/seg/removed                 blob: which segments were removed on purpose
 //! <data>/seg/reach                   blob: how far the journal reaches at the least
 //! ```
@@ -36,6 +37,7 @@ mod error;
 mod frame;
 mod journal;
 pub mod mem;
+mod place_file;
 mod random;
 mod reach;
 mod reader;
@@ -53,9 +55,10 @@ pub use blob::{read_blob, write_blob};
 pub use coding::Coding;
 pub use compress::Compression;
 pub use dir::{DataDir, Meta};
-pub use error::{BlobError, Damage, DirError, OpenError, ReadError, RemoveError, TableError, WriteError};
+pub use error::{BlobError, Damage, DirError, OpenError, PlaceError, ReadError, RemoveError, TableError, WriteError};
 pub use frame::{BLOCK_BYTES, FRAME_HEADER_BYTES};
 pub use journal::{Frame, GroupPlace, Journal, JournalConfig, Location, SegmentInfo};
+pub use place_file::{PlaceEntry, PlaceFiles, RecordsIn};
 pub use reach::Reach;
 pub use reader::JournalReader;
 pub use recovery::{FrameRef, TornTail};

@@ -13,9 +13,10 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 
 use crate::coding::{Coding, FrameReader};
-use crate::error::ReadError;
-use crate::frame::{FRAME_HEADER_BYTES, FrameHeader};
-use crate::segment;
+use crate::error::{Damage, ReadError};
+use crate::frame::{BLOCK_BYTES, FRAME_HEADER_BYTES, FrameHeader};
+use crate::scan::SegmentScan;
+use crate::segment::{self, SegmentHeader};
 use crate::vfs::{Vfs, VfsFile};
 
 use opened::Opened;
@@ -63,10 +64,43 @@ impl<V: Vfs> JournalReader<V> {
     }
 }
 
+impl<V: Vfs> JournalReader<V> {
+    /// Gives kind, offset of the body, and body of every frame of a segment to `visit`, in their order, up to what is not a
+    /// whole group. Returns why that is not one: behind the last group, it is missing.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn frames(&self, segment: u64, visit: &mut dyn FnMut(u8, u32, &Bytes)) -> Result<Damage, ReadError> {
+        let failed = |source| ReadError::Io { segment, offset: 0, len: 0, source };
+        let (coding, file) = self.files.get(segment, failed)?;
+        let mut block = vec![0; BLOCK_BYTES];
+        file.read_at(&mut block, 0).map_err(failed)?;
+        let header = match SegmentHeader::decode(&block, self.files.directory, segment) {
+            Ok(header) => header,
+            Err(damage) => return Ok(damage),
+        };
+        let mut scan = SegmentScan::new(&*file, segment, coding, &self.files.reader).map_err(failed)?;
+        let mut group = header.first_group;
+        loop {
+            match scan.next_group(group).map_err(failed)? {
+                Err(damage) => return Ok(damage),
+                Ok(found) => {
+                    for (kind, offset, body) in found.frames() {
+                        visit(kind, u32::try_from(offset).unwrap_or(u32::MAX), &body);
+                    }
+                }
+            }
+            group += 1;
+        }
+    }
+}
+
 /// Which segments there are, with the files that are open.
 #[derive(Debug)]
 pub(crate) struct SegmentFiles<V: Vfs> {
     vfs: V,
+    /// Id of the data directory.
+    directory: u128,
     known: RwLock<Known<V::File>>,
     reader: FrameReader,
     opened: Opened,
@@ -87,10 +121,15 @@ struct Slot<F> {
 }
 
 impl<V: Vfs> SegmentFiles<V> {
-    pub(crate) fn new(vfs: V, segments: impl Iterator<Item = (u64, Coding)>, reader: FrameReader) -> SegmentFiles<V> {
+    pub(crate) fn new(
+        vfs: V,
+        directory: u128,
+        segments: impl Iterator<Item = (u64, Coding)>,
+        reader: FrameReader,
+    ) -> SegmentFiles<V> {
         let segments = segments.map(|(number, coding)| (number, Slot { coding, file: None })).collect();
         let known = RwLock::new(Known { segments, open: VecDeque::new() });
-        SegmentFiles { vfs, known, reader, opened: Opened::default() }
+        SegmentFiles { vfs, directory, known, reader, opened: Opened::default() }
     }
 
     /// A segment exists from now on.

@@ -191,7 +191,7 @@ fn list<V: Vfs>(vfs: &V) -> Result<Files, OpenError> {
             FileKind::Segment(number) => drop(files.segments.insert(number)),
             FileKind::Fresh(number) => drop(files.fresh.insert(number)),
             FileKind::Leftover => files.leftovers.push(format!("{DIR}/{name}")),
-            FileKind::Other => {}
+            FileKind::Places(_) | FileKind::FreshPlaces | FileKind::Other => {}
         }
     }
     Ok(files)

@@ -149,6 +149,10 @@ pub(crate) enum FileKind {
     Segment(u64),
     /// A segment that was not in use yet.
     Fresh(u64),
+    /// The place file of a segment.
+    Places(u64),
+    /// A place file that was being written.
+    FreshPlaces,
     /// Left over from a blob's replacement that did not end.
     Leftover,
     /// Not ours, or a record of the journal as a whole.
@@ -161,6 +165,8 @@ impl FileKind {
         match name.rsplit_once('.') {
             Some((stem, "log")) => number(stem).map_or(FileKind::Other, FileKind::Segment),
             Some((stem, "new")) => number(stem).map_or(FileKind::Other, FileKind::Fresh),
+            Some((stem, "places")) => number(stem).map_or(FileKind::Other, FileKind::Places),
+            Some((stem, "tmp")) if matches!(FileKind::of(stem), FileKind::Places(_)) => FileKind::FreshPlaces,
             Some((stem, "tmp")) if [crate::removed::FILE, crate::reach::FILE].contains(&stem) => FileKind::Leftover,
             _ => FileKind::Other,
         }
@@ -250,6 +256,8 @@ mod tests {
         assert_eq!(FileKind::of("0000000000000042.log"), FileKind::Segment(42));
         assert_eq!(FileKind::of("0000000000000042.new"), FileKind::Fresh(42));
         assert_eq!(FileKind::of("removed.tmp"), FileKind::Leftover);
+        assert_eq!(FileKind::of("0000000000000042.places"), FileKind::Places(42));
+        assert_eq!(FileKind::of("0000000000000042.places.tmp"), FileKind::FreshPlaces);
         for other in
             ["42.log", "42.new", "0000000000000000.log", "+000000000000042.log", "removed", ".DS_Store", "a.log"]
         {

@@ -222,6 +222,8 @@ async fn every_file_that_is_damaged_or_missing_is_mended_from_a_copy() {
                     && *text != *"seg/removed"
                     && *text != *"seg/reach"
                     && *text != *"checkpoint"
+                    // Made again from its segment.
+                    && !text.ends_with(".places")
                 {
                     assert!(!report.is_sound(), "{text} {damage}");
                 }

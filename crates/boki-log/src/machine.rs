@@ -23,7 +23,7 @@ use crate::message::{Message, Send};
 use crate::op::Op;
 use crate::retention::Retention;
 use crate::sequencer::{Sequencer, SequencerConfig};
-use crate::storage::{FramePlace, GroupPlace, Place, Run, Storage, StorageConfig};
+use crate::storage::{Found, FramePlace, GroupPlace, Moved, PlaceEntry, Run, Storage, StorageConfig};
 
 pub use checkpoint::Checkpoint;
 
@@ -31,6 +31,21 @@ pub use checkpoint::Checkpoint;
 pub const FRAME_RUN: u8 = 1;
 /// Kind of a frame that holds a [`Cut`].
 pub const FRAME_CUT: u8 = 2;
+/// Kind of a frame that holds records that were [`Moved`].
+pub const FRAME_MOVED: u8 = 3;
+
+/// Where records lie in the frame of kind `kind` whose body, at the offset `frame` of a segment, is `body`: in the order of
+/// their ordinals.
+///
+/// # Errors
+/// [`LogError::Malformed`].
+pub fn records_in(kind: u8, frame: u32, body: &Bytes) -> Result<Vec<PlaceEntry>, LogError> {
+    match kind {
+        FRAME_RUN => Run::decode(body).map(|run| run.entries(frame)),
+        FRAME_MOVED => Moved::decode(body).map(|moved| moved.entries(frame)),
+        _ => Ok(Vec::new()),
+    }
+}
 
 /// Which roles a process plays, and how each is set up.
 #[derive(Clone, Debug, Default)]
@@ -115,13 +130,11 @@ pub enum Damage {
         /// Its index.
         index: u64,
     },
-    /// A record that the checkpoint knows is in no segment.
-    #[error("record {local} of shard {shard} exists by the checkpoint and is in no segment")]
-    LostRecord {
-        /// Its shard.
-        shard: ShardId,
-        /// Its local id.
-        local: LocalId,
+    /// A segment that the checkpoint knows is not there.
+    #[error("segment {segment} holds records that exist by the checkpoint, and is not there")]
+    LostSegment {
+        /// Its number.
+        segment: u64,
     },
     /// Records or cuts of a start that has not begun: the number of starts has gone back.
     #[error("records of shard {shard} are on disk already, and this start would write them")]
@@ -158,6 +171,8 @@ pub struct Machine {
     covered: Option<GroupPlace>,
     /// Whether that is everything on disk.
     covers_all: bool,
+    /// See [`Machine::count_alive`].
+    counts_alive: bool,
     /// Runs in the group that is being written.
     writing_runs: usize,
     disk_busy: bool,
@@ -179,6 +194,7 @@ impl Machine {
             effects: engine::Effects::default(),
             covered: None,
             covers_all: false,
+            counts_alive: false,
             writing_runs: 0,
             disk_busy: false,
         }
@@ -220,6 +236,14 @@ impl Machine {
         match kind {
             FRAME_RUN => self.recover_run(place, body),
             FRAME_CUT => self.recover_cut(body),
+            FRAME_MOVED => {
+                let moved = Moved::decode(body);
+                let moved = moved.map_err(|source| Damage::Unreadable { what: "moved records", source })?;
+                if let Some(storage) = &mut self.storage {
+                    storage.recover_moved(&moved, place);
+                }
+                Ok(())
+            }
             // A later version's frame that is not ours to understand.
             _ => Ok(()),
         }
@@ -258,6 +282,9 @@ impl Machine {
         if let Some(engine) = &mut self.engine {
             engine.on_cuts(0, vec![cut], &mut self.effects);
             self.effects.outcomes.clear();
+            if let Some(storage) = &mut self.storage {
+                storage.release(&self.effects.gone);
+            }
             self.effects.gone.clear();
             self.effects.sends.clear();
             if let Some(error) = engine.stuck() {
@@ -280,17 +307,17 @@ impl Machine {
         }
     }
 
-    /// Begins to run, after recovery. `last` is the last group on disk.
+    /// Begins to run, after recovery. `last` is the last group on disk, `segments` are those that there are.
     ///
     /// # Errors
-    /// [`Damage::LostRecord`], if a record that exists is not on disk.
-    pub fn start(&mut self, now_us: u64, last: Option<GroupPlace>) -> Result<(), Damage> {
-        let ordered = self.ordered();
+    /// [`Damage::LostSegment`], if records that exist were in another.
+    pub fn start(&mut self, now_us: u64, last: Option<GroupPlace>, segments: &[u64]) -> Result<(), Damage> {
         self.cover(last);
-        if let (Some(engine), Some(storage)) = (&self.engine, &mut self.storage)
-            && let Some((shard, local)) = storage.recount(engine.index().live(), &ordered)
+        self.count_alive();
+        if let Some(storage) = &mut self.storage
+            && let Some(segment) = storage.check_segments(segments)
         {
-            return Err(Damage::LostRecord { shard, local });
+            return Err(Damage::LostSegment { segment });
         }
         if let Some(sequencer) = &mut self.sequencer {
             sequencer.start(now_us, &mut self.scratch);
@@ -300,10 +327,6 @@ impl Machine {
         }
         self.settle(now_us);
         Ok(())
-    }
-
-    fn ordered(&self) -> Vec<(ShardId, LocalId)> {
-        self.sequencer.as_ref().map_or_else(Vec::new, |sequencer| sequencer.ordered().collect())
     }
 
     // ---- Inputs.
@@ -450,15 +473,15 @@ impl Machine {
         std::mem::take(&mut self.sends)
     }
 
-    /// Where the record lies on this process's disk.
+    /// Where to look for the record on this process's disk.
     #[must_use]
-    pub fn find(&self, shard: ShardId, local: LocalId) -> Option<Place> {
+    pub fn find(&self, shard: ShardId, local: LocalId) -> Option<Found> {
         self.storage.as_ref()?.find(shard, local)
     }
 
-    /// Whether the last living record of some segment has gone since this was last asked.
-    pub fn take_died(&mut self) -> bool {
-        self.storage.as_mut().is_some_and(Storage::take_died)
+    /// Whether the last living record of some segment has gone since this was last asked, or most of them.
+    pub fn take_waned(&mut self) -> bool {
+        self.storage.as_mut().is_some_and(Storage::take_waned)
     }
 
     /// Segments before that of the last covered group in which nothing is alive. They may be given back once a checkpoint

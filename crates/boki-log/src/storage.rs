@@ -4,17 +4,25 @@
 //!
 //! It also knows where on disk each record lies, and which segment files hold nothing alive any more.
 
-use std::collections::{BTreeMap, VecDeque};
+mod bits;
+mod places;
+mod run;
+mod section;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::Bytes;
 
 use crate::batch::Batch;
-use crate::codec::{Reader, crc32c};
 use crate::cut::Cut;
-use crate::error::LogError;
 use crate::ids::{LocalId, NodeId, ShardId, Term};
 use crate::index::Gone;
 use crate::message::{Message, Send, ShardProgress};
+
+use places::Places;
+pub use places::{Found, Unfiled};
+pub use run::{Moved, Run};
+pub(crate) use section::StorageSnapshot;
 
 /// How a storage role is set up.
 #[derive(Clone, Debug)]
@@ -47,6 +55,35 @@ pub struct Place {
     pub checksum: u32,
 }
 
+/// Where in its segment a record lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlaceEntry {
+    /// Offset of the body of the frame that holds it, in bytes.
+    pub frame: u32,
+    /// Offset of the record body in the frame's body, in bytes.
+    pub at: u32,
+    /// Its length, in bytes.
+    pub len: u32,
+    /// CRC-32C of it.
+    pub checksum: u32,
+}
+
+impl PlaceEntry {
+    /// The place, in that segment.
+    #[must_use]
+    pub fn in_segment(self, segment: u64) -> Place {
+        let PlaceEntry { frame, at, len, checksum } = self;
+        Place { segment, frame, at, len, checksum }
+    }
+
+    /// The record, out of the frame's body; `None` if that is another.
+    #[must_use]
+    pub fn slice_of(&self, body: &Bytes) -> Option<Bytes> {
+        let (from, to) = (self.at as usize, self.at as usize + self.len as usize);
+        (to <= body.len()).then(|| body.slice(from..to))
+    }
+}
+
 /// Where the disk put a frame: the segment, and the offset of the frame's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FramePlace {
@@ -67,67 +104,6 @@ pub struct GroupPlace {
     pub offset: u32,
 }
 
-/// Batches of one shard, one after the other: what one frame on disk holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Run {
-    /// The shard.
-    pub shard: ShardId,
-    /// Local id of the first record.
-    pub first: LocalId,
-    /// The batches.
-    pub batches: Vec<Batch>,
-}
-
-/// Bytes of a run's encoding before its batches: engine u16, term u32, first local id u64.
-const RUN_HEADER_BYTES: u32 = 14;
-
-impl Run {
-    /// The run as the body of a frame, in parts: a header, then the batches as they are.
-    #[must_use]
-    pub fn encode(&self) -> Vec<Bytes> {
-        let mut header = BytesMut::with_capacity(RUN_HEADER_BYTES as usize);
-        header.put_u16_le(self.shard.engine.0);
-        header.put_u32_le(self.shard.term.0);
-        header.put_u64_le(self.first.0);
-        std::iter::once(header.freeze()).chain(self.batches.iter().map(|batch| batch.bytes().clone())).collect()
-    }
-
-    /// Takes a frame's body apart.
-    ///
-    /// # Errors
-    /// [`LogError::Malformed`] if it is not a whole run.
-    pub fn decode(body: &Bytes) -> Result<Run, LogError> {
-        let mut reader = Reader::new(body);
-        let shard = ShardId { engine: NodeId(reader.u16()?), term: Term(reader.u32()?) };
-        let first = LocalId(reader.u64()?);
-        let mut batches = Vec::new();
-        let mut records = 0_u64;
-        while reader.remaining() > 0 {
-            let len = Reader::at(body, reader.offset()).u32()? as usize;
-            let batch = Batch::decode(reader.bytes(len)?)?;
-            records = records.saturating_add(u64::from(batch.record_count()));
-            batches.push(batch);
-        }
-        if first.0.checked_add(records).is_none() {
-            return Err(LogError::Malformed { reason: "local ids that cannot be" });
-        }
-        Ok(Run { shard, first, batches })
-    }
-
-    /// Local id after its last record.
-    #[must_use]
-    pub fn end(&self) -> LocalId {
-        LocalId(self.first.0 + self.batches.iter().map(|batch| u64::from(batch.record_count())).sum::<u64>())
-    }
-}
-
-/// Places of records that follow each other in their shard.
-#[derive(Debug)]
-struct PlaceRun {
-    first: u64,
-    places: VecDeque<Place>,
-}
-
 #[derive(Debug, Default)]
 struct ShardState {
     /// Every record below has been taken in.
@@ -140,7 +116,6 @@ struct ShardState {
     seen: LocalId,
     /// Batches behind a gap.
     early: BTreeMap<LocalId, Batch>,
-    places: Vec<PlaceRun>,
 }
 
 impl ShardState {
@@ -163,10 +138,7 @@ pub struct Storage {
     /// Batches per shard, for engines elsewhere that ask. Empty where the engine is in the same process, which needs
     /// no second copy.
     kept: BTreeMap<ShardId, VecDeque<(LocalId, Batch)>>,
-    /// Records alive in each segment.
-    alive: BTreeMap<u64, u64>,
-    /// A segment has died since this was last asked.
-    died: bool,
+    places: Places,
     report_again_us: Option<u64>,
 }
 
@@ -182,15 +154,15 @@ impl Storage {
             early_bytes: 0,
             writing: Vec::new(),
             kept: BTreeMap::new(),
-            alive: BTreeMap::new(),
-            died: false,
+            places: Places::default(),
             report_again_us: None,
         }
     }
 
     /// Starts from a checkpoint: every record of these shards below these local ids was ordered by then, whether it is
-    /// still on disk or not.
-    pub fn restore(&mut self, ordered: &[(ShardId, LocalId)]) {
+    /// still on disk or not; `places` says of those that are where they lie.
+    pub(crate) fn restore(&mut self, ordered: &[(ShardId, LocalId)], places: StorageSnapshot) {
+        self.places = Places::restore(places);
         for (shard, upto) in ordered {
             let state = self.shards.entry(*shard).or_default();
             (state.taken, state.staged, state.durable, state.seen) = (*upto, *upto, *upto, *upto);
@@ -207,13 +179,39 @@ impl Storage {
         let end = run.end().max(state.durable);
         (state.taken, state.staged, state.durable) = (end, end, end);
         self.keep(run);
-        self.place(run, place);
+        self.places.add(run.shard, run.first, place.segment, &run.entries(place.offset));
         true
+    }
+
+    /// Takes back records that were moved.
+    pub(crate) fn recover_moved(&mut self, moved: &Moved, place: FramePlace) {
+        self.places.relocate(moved.shard, &moved.locals(), place.segment, &moved.entries(place.offset));
+    }
+
+    /// Of the records that are ordered only `live` are alive: what was trimmed before the checkpoint that recovery began from,
+    /// if that does not say so itself.
+    pub(crate) fn keep_only(&mut self, live: &BTreeSet<(ShardId, LocalId)>, ordered: &[(ShardId, LocalId)]) {
+        for (shard, upto) in ordered {
+            for local in (0..upto.0).map(LocalId).filter(|local| !live.contains(&(*shard, *local))) {
+                self.places.release(*shard, local, 1);
+            }
+        }
     }
 
     /// Takes note of a segment, so that it can be given back when nothing in it is alive.
     pub fn note_segment(&mut self, segment: u64) {
-        self.alive.entry(segment).or_default();
+        self.places.note_segment(segment);
+    }
+
+    /// `segments` are those that there are. Forgets the others; returns one of them that has something alive in it, if
+    /// there is one.
+    pub(crate) fn check_segments(&mut self, segments: &[u64]) -> Option<u64> {
+        let is_missing = |number: &u64| !segments.contains(number);
+        let missing: Vec<u64> = self.places.segments.keys().copied().filter(is_missing).collect();
+        let lost = missing.iter().copied().find(|number| self.places.living(*number) > 0);
+        missing.into_iter().for_each(|number| self.places.forget_segment(number));
+        segments.iter().for_each(|number| self.places.note_segment(*number));
+        lost
     }
 
     /// Reports everything, after recovery.
@@ -352,7 +350,7 @@ impl Storage {
             let state = self.shards.entry(run.shard).or_default();
             state.durable = run.end();
             out.push(Send { to: run.shard.engine, message: Message::Stored { shard: run.shard, upto: state.durable } });
-            self.place(run, *place);
+            self.places.add(run.shard, run.first, place.segment, &run.entries(place.offset));
         }
         if !self.config.shares_journal && !runs.is_empty() {
             runs.iter().for_each(|run| self.keep(run));
@@ -397,32 +395,6 @@ impl Storage {
         back
     }
 
-    /// Counts anew what is alive: `live` are the records that the index knows; records that no cut has ordered yet are
-    /// alive too. Called once, after recovery. Gives the first that is not on disk, if one is missing.
-    pub(crate) fn recount(
-        &mut self,
-        live: impl Iterator<Item = (ShardId, LocalId)>,
-        ordered: &[(ShardId, LocalId)],
-    ) -> Option<(ShardId, LocalId)> {
-        self.alive.values_mut().for_each(|alive| *alive = 0);
-        let unordered: Vec<_> = self
-            .shards
-            .iter()
-            .flat_map(|(shard, state)| {
-                let from = ordered.iter().find(|(other, _)| other == shard).map_or(0, |(_, upto)| upto.0);
-                (from..state.durable.0).map(|local| (*shard, LocalId(local)))
-            })
-            .collect();
-        let mut missing = None;
-        for (shard, local) in live.chain(unordered) {
-            match self.find(shard, local) {
-                Some(place) => *self.alive.entry(place.segment).or_default() += 1,
-                None => missing = missing.or(Some((shard, local))),
-            }
-        }
-        missing
-    }
-
     /// When [`Storage::tick`] wants to be called.
     pub(crate) fn next_timer(&self) -> Option<u64> {
         self.report_again_us
@@ -445,54 +417,48 @@ impl Storage {
         }
     }
 
-    /// Where the record is, if it is on disk and has not been given up.
+    /// Where to look for the record, if it is on disk and has not been given up.
     #[must_use]
-    pub fn find(&self, shard: ShardId, local: LocalId) -> Option<Place> {
-        let runs = &self.shards.get(&shard)?.places;
-        let run = runs.get(runs.partition_point(|run| run.first <= local.0).checked_sub(1)?)?;
-        run.places.get(usize::try_from(local.0 - run.first).ok()?).copied()
+    pub fn find(&self, shard: ShardId, local: LocalId) -> Option<Found> {
+        self.places.find(shard, local)
     }
 
     /// These records are gone: their places may be reused.
     pub fn release(&mut self, gone: &[Gone]) {
         for gone in gone {
-            for local in gone.from.0..gone.from.0 + u64::from(gone.count) {
-                if let Some(place) = self.find(gone.shard, LocalId(local))
-                    && let Some(alive) = self.alive.get_mut(&place.segment)
-                {
-                    *alive = alive.saturating_sub(1);
-                    self.died |= *alive == 0;
-                }
-            }
+            self.places.release(gone.shard, gone.from, gone.count);
         }
     }
 
-    /// Whether the last living record of some segment has gone since this was last asked.
-    pub fn take_died(&mut self) -> bool {
-        std::mem::take(&mut self.died)
+    /// Whether the last living record of some segment has gone since this was last asked, or most of them.
+    pub fn take_waned(&mut self) -> bool {
+        std::mem::take(&mut self.places.has_waned)
     }
 
-    /// Segments below `current` in which nothing is alive.
-    pub fn dead_segments(&self, current: u64) -> impl Iterator<Item = u64> {
-        self.alive.range(..current).filter(|(_, alive)| **alive == 0).map(|(segment, _)| *segment)
+    /// Segments below `end` in which nothing is alive.
+    pub fn dead_segments(&self, end: u64) -> impl Iterator<Item = u64> {
+        self.places.dead_segments(end)
+    }
+
+    /// Forgets a segment that has been given back, and where its records were.
+    pub fn forget_segment(&mut self, segment: u64) {
+        self.places.forget_segment(segment);
+    }
+
+    /// What a checkpoint says of where records lie, and what must be in place files before it is written.
+    pub(crate) fn snapshot(&self) -> (StorageSnapshot, Vec<Unfiled>) {
+        (self.places.snapshot(), self.places.unfiled())
+    }
+
+    /// These entries are in place files.
+    pub(crate) fn filed(&mut self, filed: &[Unfiled]) {
+        filed.iter().for_each(|filed| self.places.file(filed.segment, filed.end()));
     }
 
     /// Whether every record on disk lies below `ordered` of its shard.
     pub(crate) fn is_ordered(&self, ordered: &[(ShardId, LocalId)]) -> bool {
         let upto = |shard| ordered.iter().find(|(other, _)| other == shard).map_or(LocalId(0), |(_, upto)| *upto);
         self.shards.iter().all(|(shard, state)| state.durable <= upto(shard))
-    }
-
-    /// Forgets a segment that has been given back, and where its records were.
-    pub fn forget_segment(&mut self, segment: u64) {
-        self.alive.remove(&segment);
-        for state in self.shards.values_mut() {
-            let mut kept = Vec::new();
-            for run in std::mem::take(&mut state.places) {
-                split_without(run, segment, &mut kept);
-            }
-            state.places = kept;
-        }
     }
 
     fn report_writing(&self, out: &mut Vec<Send>) {
@@ -505,55 +471,6 @@ impl Storage {
             }
         }
         out.push(Send { to: self.config.sequencer, message: Message::Progress(shards) });
-    }
-
-    fn place(&mut self, run: &Run, place: FramePlace) {
-        let state = self.shards.entry(run.shard).or_default();
-        let continues = state.places.last().is_some_and(|last| last.first + last.places.len() as u64 == run.first.0);
-        if !continues {
-            state.places.push(PlaceRun { first: run.first.0, places: VecDeque::new() });
-        }
-        let Some(last) = state.places.last_mut() else { return };
-        let mut at = RUN_HEADER_BYTES;
-        let mut count = 0;
-        for batch in &run.batches {
-            for (offset, len) in batch.record_spans() {
-                let body = batch.bytes().get(offset as usize..(offset + len) as usize).unwrap_or_default();
-                let checksum = crc32c(body);
-                last.places.push_back(Place {
-                    segment: place.segment,
-                    frame: place.offset,
-                    at: at + offset,
-                    len,
-                    checksum,
-                });
-                count += 1;
-            }
-            at += batch.bytes().len() as u32;
-        }
-        *self.alive.entry(place.segment).or_default() += count;
-    }
-}
-
-/// Adds `run` to `kept` without the records of `segment`, in as many pieces as that takes.
-fn split_without(run: PlaceRun, segment: u64, kept: &mut Vec<PlaceRun>) {
-    if run.places.iter().all(|place| place.segment != segment) {
-        kept.push(run);
-        return;
-    }
-    let mut open = false;
-    for (local, place) in (run.first..).zip(run.places) {
-        if place.segment == segment {
-            open = false;
-            continue;
-        }
-        if !open {
-            kept.push(PlaceRun { first: local, places: VecDeque::new() });
-            open = true;
-        }
-        if let Some(last) = kept.last_mut() {
-            last.places.push_back(place);
-        }
     }
 }
 
@@ -715,20 +632,10 @@ mod tests {
         assert_eq!(storage.dead_segments(3).collect::<Vec<_>>(), [2]);
         storage.forget_segment(2);
         assert_eq!(storage.find(SHARD, LocalId(2)), None);
-        assert_eq!(storage.find(SHARD, LocalId(1)).map(|place| place.segment), Some(1));
-        assert_eq!(storage.find(SHARD, LocalId(5)).map(|place| place.segment), Some(3));
-    }
-
-    #[test]
-    fn a_run_survives_its_encoding_and_says_where_records_lie() {
-        let run = Run { shard: SHARD, first: LocalId(9), batches: vec![batch(2), batch(1)] };
-        let body = Bytes::from(run.encode().concat());
-        assert_eq!(Run::decode(&body), Ok(run.clone()));
-        let mut storage = storage(true);
-        storage.restore(&[(SHARD, LocalId(9))]);
-        assert!(storage.recover(&run, FramePlace { segment: 1, offset: 0 }));
-        let place = storage.find(SHARD, LocalId(11)).unwrap();
-        let record = run.batches[1].records().next().unwrap();
-        assert_eq!(body.slice(place.at as usize..(place.at + place.len) as usize), record.bytes());
+        let segment_of = |local| match storage.find(SHARD, LocalId(local)) {
+            Some(Found::At(place)) => place.segment,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!((segment_of(1), segment_of(5)), (1, 3));
     }
 }

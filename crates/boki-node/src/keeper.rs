@@ -16,11 +16,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use boki_disk::DataDir;
-use boki_log::storage::GroupPlace;
+use boki_disk::{DataDir, PlaceError};
+use boki_log::machine::Checkpoint;
 use parking_lot::Condvar;
 
 use crate::config::OpenError;
+use crate::journal_view::filed_entry;
 use crate::merger::Merger;
 use crate::node::{Shared, State};
 use crate::status::Writable;
@@ -36,8 +37,7 @@ pub(crate) struct Keeping {
     is_stopping: bool,
     /// Bytes of frames that the last checkpoint does not cover.
     uncovered_bytes: u64,
-    /// What the last checkpoint covers, and its size.
-    covered: Option<GroupPlace>,
+    /// Size of the last checkpoint.
     checkpoint_bytes: u64,
 }
 
@@ -48,10 +48,9 @@ const RECENT_SHARE: usize = 8;
 pub(crate) const CACHE_SHARE: usize = 4;
 
 impl Keeping {
-    /// After an opening: from a checkpoint of `checkpoint_bytes` that covers `covered`, behind which there were
-    /// `uncovered_bytes`.
-    pub(crate) fn new(covered: Option<GroupPlace>, checkpoint_bytes: u64, uncovered_bytes: u64) -> Keeping {
-        Keeping { covered, checkpoint_bytes, uncovered_bytes, ..Keeping::default() }
+    /// After an opening: from a checkpoint of `checkpoint_bytes`, behind which there were `uncovered_bytes`.
+    pub(crate) fn new(checkpoint_bytes: u64, uncovered_bytes: u64) -> Keeping {
+        Keeping { checkpoint_bytes, uncovered_bytes, ..Keeping::default() }
     }
 
     /// A group was written.
@@ -146,8 +145,8 @@ impl Keeper {
         };
         let info = table.as_ref().map(|table| freeze.info(table.number, table.bytes));
         let named = freeze.tables(info);
-        let bytes = checkpoint.clone().with_index(freeze.section(&named)).encode();
-        let written = self.directory.write_blob(CHECKPOINT, &bytes);
+        let checkpoint = checkpoint.with_index(freeze.section(&named));
+        let written = self.write(&checkpoint);
         let is_written = written.is_ok();
         let mut needed: BTreeSet<u64> = named.iter().map(|info| info.number).collect();
         let mut state = self.shared.state.lock();
@@ -159,11 +158,11 @@ impl Keeper {
             needed.extend(index.tables().map(|info| info.number));
         }
         match written {
-            Ok(()) => {
+            Ok(bytes) => {
+                state.machine.filed(&checkpoint.unfiled);
                 let keeping = &mut state.keeping;
                 keeping.uncovered_bytes -= uncovered;
-                keeping.covered = checkpoint.covered;
-                keeping.checkpoint_bytes = bytes.len() as u64;
+                keeping.checkpoint_bytes = bytes;
                 state.superfluous = dead;
                 if !state.superfluous.is_empty() && state.asleep.take().is_some() {
                     self.shared.wake.notify_one();
@@ -175,5 +174,18 @@ impl Keeper {
         if is_written {
             self.shared.tables.remove_all_but(&needed);
         }
+    }
+
+    /// Writes a checkpoint, after everything it needs in other files; returns its size in bytes. If this ends anywhere before
+    /// its end, the last checkpoint is still good: what is written for this one fits that one too.
+    fn write(&self, checkpoint: &Checkpoint) -> Result<u64, PlaceError> {
+        for unfiled in &checkpoint.unfiled {
+            let mut entries = self.shared.places.read(unfiled.segment, unfiled.filed)?;
+            entries.extend(unfiled.entries.iter().map(filed_entry));
+            self.shared.places.write(unfiled.segment, &entries)?;
+        }
+        let bytes = checkpoint.encode();
+        self.directory.write_blob(CHECKPOINT, &bytes)?;
+        Ok(bytes.len() as u64)
     }
 }

@@ -12,6 +12,7 @@ mod catalog;
 mod clock;
 mod config;
 mod entries;
+mod journal_view;
 mod keeper;
 mod log_thread;
 mod merger;

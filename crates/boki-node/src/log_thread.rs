@@ -7,14 +7,15 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 
 use boki_disk::vfs::RealVfs;
-use boki_disk::{BlobStore, DataDir, Frame, Journal, JournalConfig, Location, WriteError};
+use boki_disk::{BlobStore, DataDir, Frame, Journal, JournalConfig, Location, PlaceFiles, WriteError};
 use boki_log::machine::{Checkpoint, Machine, MachineConfig, WriteFrame};
-use boki_log::storage::{FramePlace, GroupPlace};
+use boki_log::storage::FramePlace;
 use boki_log::{NodeId, Term};
 use parking_lot::MutexGuard;
 
 use crate::blobs::Blobs;
 use crate::config::{Durability, NodeConfig, OpenError};
+use crate::journal_view::{group_place, known_group, place_of, records_in};
 use crate::keeper::{self, CACHE_SHARE, CHECKPOINT, Keeping};
 use crate::node::{Shared, Sleep, State};
 use crate::status::Writable;
@@ -28,6 +29,7 @@ const GROUP_BYTES: usize = 1 << 20;
 pub(crate) struct Opened {
     pub(crate) machine: Machine,
     pub(crate) journal: Journal<RealVfs>,
+    pub(crate) places: PlaceFiles<RealVfs>,
     pub(crate) directory: DataDir,
     pub(crate) keeping: Keeping,
     pub(crate) blobs: Blobs,
@@ -56,7 +58,7 @@ pub(crate) fn open(config: &NodeConfig) -> Result<Opened, OpenError> {
         let checkpoint = Checkpoint::decode(&bytes).map_err(OpenError::Checkpoint)?;
         covered = checkpoint.covered;
         machine
-            .recover_checkpoint_and_tables(&checkpoint, |info| {
+            .recover_checkpoint_and_tables(checkpoint, |info| {
                 named.insert(info.number);
                 tables.read(info)
             })
@@ -74,10 +76,8 @@ pub(crate) fn open(config: &NodeConfig) -> Result<Opened, OpenError> {
     };
     let mut damaged = None;
     let mut uncovered_bytes = 0;
-    let mut journal = Journal::open(directory.vfs(), journal_config, None, &mut |frame| {
-        if covered.is_none_or(|covered| frame.group > covered.group) {
-            uncovered_bytes += frame.body.len() as u64;
-        }
+    let mut journal = Journal::open(directory.vfs(), journal_config, covered.map(known_group), &mut |frame| {
+        uncovered_bytes += frame.body.len() as u64;
         let place = FramePlace { segment: frame.location.segment, offset: frame.location.offset };
         if damaged.is_none()
             && let Err(damage) = machine.recover_frame(frame.kind, place, &frame.body)
@@ -91,17 +91,20 @@ pub(crate) fn open(config: &NodeConfig) -> Result<Opened, OpenError> {
     if let Some(torn) = journal.torn_tail() {
         tracing::info!(?torn, "the remains of an interrupted write were cut off; nothing acknowledged was in it");
     }
-    machine.start(config.clock.now_us(), journal.last_group().map(group_place)).map_err(OpenError::Checkpoint)?;
+    let segments: Vec<u64> = journal.segments().iter().map(|segment| segment.number).collect();
+    let last = journal.last_group().map(group_place);
+    machine.start(config.clock.now_us(), last, &segments).map_err(OpenError::Checkpoint)?;
     // Everything was found good: from here on things are changed.
     directory.begin()?;
     journal.mark().map_err(OpenError::Mark)?;
+    let places = PlaceFiles::open(&journal, records_in)?;
     let store = BlobStore::open(directory.vfs(), directory.meta().id, sync)?;
     let store = store.sealed(directory.keyring().cloned());
     let blobs = Blobs::new(store, directory.meta().term);
     // What was written for a checkpoint that there is not.
     tables.remove_all_but(&named);
-    let keeping = Keeping::new(covered, checkpoint_bytes, uncovered_bytes);
-    Ok(Opened { machine, journal, directory, keeping, blobs, tables })
+    let keeping = Keeping::new(checkpoint_bytes, uncovered_bytes);
+    Ok(Opened { machine, journal, places, directory, keeping, blobs, tables })
 }
 
 /// Starts the log thread.
@@ -204,7 +207,7 @@ impl LogThread {
             }
         }
         let rolled = self.locations.last().is_some_and(|last| last.segment != self.current);
-        if state.machine.take_died() || rolled || keeper::is_index_full(&shared, &state) {
+        if state.machine.take_waned() || rolled || keeper::is_index_full(&shared, &state) {
             state.keeping.call(&shared.keeper_wake);
         }
         shared.settle(state, Vec::new());
@@ -220,7 +223,12 @@ impl LogThread {
         let mut removed = Vec::with_capacity(segments.len());
         for segment in segments {
             match self.journal.remove_segment(*segment) {
-                Ok(()) => removed.push(*segment),
+                Ok(()) => {
+                    removed.push(*segment);
+                    if let Err(error) = self.shared.places.remove(*segment) {
+                        tracing::warn!(segment, %error, "a place file could not be removed: the next start does it");
+                    }
+                }
                 Err(error) => tracing::warn!(segment, %error, "a segment could not be removed"),
             }
         }
@@ -248,12 +256,4 @@ fn sleep(shared: &Shared, state: &mut MutexGuard<'_, State>) {
         }
     }
     state.asleep = None;
-}
-
-fn place_of(location: &Location) -> FramePlace {
-    FramePlace { segment: location.segment, offset: location.offset }
-}
-
-fn group_place(boki_disk::GroupPlace { segment, group, offset }: boki_disk::GroupPlace) -> GroupPlace {
-    GroupPlace { segment, group, offset }
 }

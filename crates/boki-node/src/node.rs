@@ -7,15 +7,15 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use boki_disk::vfs::RealVfs;
-use boki_disk::{JournalReader, ReadError};
+use boki_disk::{JournalReader, PlaceError, PlaceFiles, ReadError};
 use boki_log::batch::RecordBody;
 use boki_log::codec::crc32c;
 use boki_log::engine::{Body, Fetch, FetchedRecord, OpId, Outcome};
 use boki_log::index::Index;
 use boki_log::machine::Machine;
 use boki_log::op::{Append, Appended, Op, Read, Records, Reply, SetAux, Tags, TagsReply, Tail, TailReply};
-use boki_log::storage::Place;
-use boki_log::{BookId, Limits, LogError, Position};
+use boki_log::storage::Found;
+use boki_log::{BookId, Limits, LocalId, LogError, Position, ShardId};
 use foldhash::fast::FixedState;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::{Notify, oneshot};
@@ -24,6 +24,7 @@ use crate::blobs::Blobs;
 use crate::clock::Clock;
 use crate::config::{NodeConfig, OpenError};
 use crate::entries::{MAX_ENTRIES, PREFIX};
+use crate::journal_view::entry_of;
 use crate::keeper::Keeping;
 use crate::log_thread;
 use crate::reply::{OneShot, ReplySink};
@@ -44,6 +45,7 @@ pub struct Node {
 pub(crate) struct Shared {
     pub(crate) config: NodeConfig,
     pub(crate) reader: JournalReader<RealVfs>,
+    pub(crate) places: PlaceFiles<RealVfs>,
     pub(crate) blobs: Blobs,
     /// Of the index.
     pub(crate) tables: Tables,
@@ -105,7 +107,7 @@ enum Delivered {
 /// A record's body, or where it lies on disk.
 enum Placed {
     Here(RecordBody),
-    At(Place),
+    Stored(ShardId, LocalId, Found),
 }
 
 impl Node {
@@ -117,6 +119,7 @@ impl Node {
         let opened = log_thread::open(&config)?;
         let shared = Arc::new(Shared {
             reader: opened.journal.reader(),
+            places: opened.places,
             blobs: opened.blobs,
             tables: opened.tables,
             state: Mutex::new(State {
@@ -434,7 +437,7 @@ impl State {
                 .filter_map(|(known, body)| match body {
                     Body::Here(body) => Some((known, Placed::Here(body))),
                     Body::Stored(shard, local) => {
-                        self.machine.find(shard, local).map(|place| (known, Placed::At(place)))
+                        self.machine.find(shard, local).map(|found| (known, Placed::Stored(shard, local, found)))
                     }
                 })
                 .collect();
@@ -500,18 +503,11 @@ impl Shared {
             let failed = |reason: String| LogError::ReadFailed { seq: known.seq, reason };
             let body = match body {
                 Placed::Here(body) => body,
-                Placed::At(place) => match self.reader.read(place.segment, place.frame, place.at, place.len) {
-                    Ok(bytes) if crc32c(&bytes) != place.checksum => {
-                        return Err(failed(format!(
-                            "segment {} is damaged at {}",
-                            place.segment,
-                            place.frame + place.at
-                        )));
-                    }
-                    Ok(bytes) => RecordBody::decode(bytes).map_err(|error| failed(error.to_string()))?,
+                Placed::Stored(shard, local, found) => match self.fetch_record(shard, local, found) {
+                    Ok(Some(body)) => body,
                     // Trimmed, and its segment given back, since the index was asked.
-                    Err(ReadError::Removed { .. }) => continue,
-                    Err(error) => return Err(failed(error.to_string())),
+                    Ok(None) => continue,
+                    Err(reason) => return Err(failed(reason)),
                 },
             };
             bytes += body.bytes().len();
@@ -521,6 +517,62 @@ impl Shared {
             whole.push(known.with(body));
         }
         Ok(Reply::Records(Records { records: whole, position }))
+    }
+
+    /// Reads the record that is to be found at `found`, or wherever it has been moved to meanwhile; `None` if it is gone.
+    fn fetch_record(&self, shard: ShardId, local: LocalId, mut found: Found) -> Result<Option<RecordBody>, String> {
+        loop {
+            match self.read_record(found) {
+                Ok(body) => return Ok(Some(body)),
+                Err(Unread::Failed(reason)) => return Err(reason),
+                Err(Unread::Removed) => {
+                    // What was alive in a segment is known to be elsewhere before that is removed.
+                    match self.state.lock().machine.find(shard, local) {
+                        Some(now) if now != found => found = now,
+                        _ => return Ok(None),
+                    }
+                }
+            }
+        }
+    }
+
+    fn read_record(&self, found: Found) -> Result<RecordBody, Unread> {
+        let place = match found {
+            Found::At(place) => place,
+            Found::InFile { segment, ordinal } => entry_of(self.places.find(segment, ordinal)?).in_segment(segment),
+        };
+        let bytes = self.reader.read(place.segment, place.frame, place.at, place.len)?;
+        if crc32c(&bytes) != place.checksum {
+            let at = place.frame.saturating_add(place.at);
+            return Err(Unread::Failed(format!("segment {} is damaged at {at}", place.segment)));
+        }
+        RecordBody::decode(bytes).map_err(|error| Unread::Failed(error.to_string()))
+    }
+}
+
+/// Why a record could not be read.
+enum Unread {
+    /// The segment in which it was is not there any more.
+    Removed,
+    /// It cannot be read.
+    Failed(String),
+}
+
+impl From<ReadError> for Unread {
+    fn from(error: ReadError) -> Unread {
+        match error {
+            ReadError::Removed { .. } => Unread::Removed,
+            other => Unread::Failed(other.to_string()),
+        }
+    }
+}
+
+impl From<PlaceError> for Unread {
+    fn from(error: PlaceError) -> Unread {
+        match error {
+            PlaceError::Segment(error) => error.into(),
+            other => Unread::Failed(other.to_string()),
+        }
     }
 }
 

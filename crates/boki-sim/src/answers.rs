@@ -98,9 +98,9 @@ impl World {
         let mut stored = Stored::Down;
         for holder in holders.iter().filter_map(|holder| self.nodes.get(holder)) {
             let (Some(disk), Some(machine)) = (&holder.disk, &holder.machine) else { continue };
-            let Some(place) = machine.find(shard, local) else { continue };
+            let Some(found) = machine.find(shard, local) else { continue };
             let broken = |detail: String| Violation { check: "body", detail: format!("at {seq}: {detail}") };
-            match disk.read_record(place, !self.has(Mutation::ReadUnchecked)) {
+            match disk.read_record(found, !self.has(Mutation::ReadUnchecked)) {
                 Ok(bytes) => {
                     let body = RecordBody::decode(bytes).map_err(|error| broken(error.to_string()))?;
                     return Ok(Stored::Here(body));

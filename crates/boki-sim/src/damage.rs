@@ -13,7 +13,7 @@ use boki_disk::vfs::{Vfs, VfsFile};
 use boki_disk::{BLOCK_BYTES, FRAME_HEADER_BYTES};
 use boki_log::NodeId;
 use boki_log::codec::crc32c;
-use boki_log::storage::{FramePlace, Place};
+use boki_log::storage::{Found, FramePlace};
 use bytes::Bytes;
 
 use crate::disk::{NodeDisk, Opened, Refused, segment_file};
@@ -109,13 +109,18 @@ impl NodeDisk {
         self.mem().is_worn_out() || !self.mem().damaged().is_empty()
     }
 
-    /// The bytes of the record at `place`, if they are what was written.
-    pub fn read_record(&self, place: Place, is_checked: bool) -> Result<Bytes, Unread> {
+    /// The bytes of the record that is to be found there, if they are what was written.
+    pub fn read_record(&self, found: Found, is_checked: bool) -> Result<Bytes, Unread> {
         let failed_reads = self.mem().counts().failed_reads;
+        let has_failed = || self.mem().counts().failed_reads > failed_reads;
+        let place = match self.place(found) {
+            Ok(place) => place,
+            Err(error) if has_failed() || self.is_damaged() => return Err(Unread::Damaged(error)),
+            Err(error) => return Err(Unread::Wrong(error)),
+        };
         let read = self.read(place);
         let (from, name) = (u64::from(place.frame) + u64::from(place.at), segment_file(place.segment));
-        let is_explained = self.mem().counts().failed_reads > failed_reads
-            || self.mem().is_damaged(&name, from..from + u64::from(place.len));
+        let is_explained = has_failed() || self.mem().is_damaged(&name, from..from + u64::from(place.len));
         let bytes = match read {
             Ok(bytes) if crc32c(&bytes) == place.checksum || !is_checked => return Ok(bytes),
             Ok(_) => format!("{name} is damaged at {from}"),

@@ -2,10 +2,11 @@
 
 use boki_disk::mem::{Lie, MemDisk};
 use boki_disk::{
-    BlobError, Frame, Journal, JournalConfig, JournalReader, OpenError, WriteError, read_blob, write_blob,
+    BlobError, Frame, Journal, JournalConfig, JournalReader, OpenError, PlaceEntry, PlaceFiles, WriteError, read_blob,
+    write_blob,
 };
-use boki_log::machine::WriteFrame;
-use boki_log::storage::{FramePlace, GroupPlace, Place};
+use boki_log::machine::{Checkpoint, WriteFrame};
+use boki_log::storage::{Found, FramePlace, GroupPlace, Place};
 use bytes::Bytes;
 
 use crate::ledger::OnDisk;
@@ -21,6 +22,7 @@ pub struct NodeDisk {
     config: JournalConfig,
     journal: Option<Journal<MemDisk>>,
     reader: Option<JournalReader<MemDisk>>,
+    places: Option<PlaceFiles<MemDisk>>,
     has_failed: bool,
 }
 
@@ -62,6 +64,8 @@ pub struct Opened {
     pub checkpoint: Option<Bytes>,
     /// Every frame, and where it is.
     pub frames: Vec<(OnDisk, FramePlace)>,
+    /// In which group each of them is.
+    pub groups: Vec<u64>,
     /// The last group.
     pub last: Option<GroupPlace>,
 }
@@ -112,7 +116,7 @@ impl NodeDisk {
             sync: true,
             ..JournalConfig::new(directory)
         };
-        NodeDisk { mem: MemDisk::new(), config, journal: None, reader: None, has_failed: false }
+        NodeDisk { mem: MemDisk::new(), config, journal: None, reader: None, places: None, has_failed: false }
     }
 
     /// Below the journal.
@@ -122,7 +126,7 @@ impl NodeDisk {
 
     /// The same node's disk with other contents, not open.
     pub(crate) fn other(&self, mem: MemDisk) -> NodeDisk {
-        NodeDisk { mem, config: self.config.clone(), journal: None, reader: None, has_failed: false }
+        NodeDisk { mem, config: self.config.clone(), journal: None, reader: None, places: None, has_failed: false }
     }
 
     /// The disk is as if it had never been damaged.
@@ -137,16 +141,18 @@ impl NodeDisk {
     /// [`Refused`]: what is there is not what was written, or cannot be read.
     pub fn open(&mut self) -> Result<Opened, Refused> {
         let checkpoint = read_blob(&self.mem, CHECKPOINT).map_err(|error| Refused::of_blob(&error))?;
-        let mut frames = Vec::new();
+        let (mut frames, mut groups) = (Vec::new(), Vec::new());
         let opened = Journal::open(self.mem.clone(), self.config.clone(), None, &mut |frame| {
             let place = FramePlace { segment: frame.location.segment, offset: frame.location.offset };
+            groups.push(frame.group);
             frames.push((OnDisk { kind: frame.kind, segment: place.segment, body: frame.body }, place));
         });
         let journal = opened.map_err(|error| Refused::of_journal(&error))?;
         let last = journal.last_group().map(group_place);
+        self.places = Some(PlaceFiles::open(&journal, records_in).map_err(|error| Refused::of_blob(&error))?);
         self.reader = Some(journal.reader());
         self.journal = Some(journal);
-        Ok(Opened { checkpoint, frames, last })
+        Ok(Opened { checkpoint, frames, groups, last })
     }
 
     /// The power goes while the journal is opened, and is back.
@@ -199,6 +205,7 @@ impl NodeDisk {
     pub fn crash(&mut self, kind: CrashKind, rng: &mut Rng) {
         self.journal = None;
         self.reader = None;
+        self.places = None;
         self.has_failed = false;
         self.end_failures();
         self.mem.keep_power();
@@ -240,26 +247,65 @@ impl NodeDisk {
         reader.read(place.segment, place.frame, place.at, place.len).map_err(|error| error.to_string())
     }
 
+    /// Where the record lies that is to be found there, or why nobody can tell.
+    ///
+    /// # Errors
+    /// What a reader says.
+    pub fn place(&self, found: Found) -> Result<Place, String> {
+        match (found, &self.places) {
+            (Found::At(place), _) => Ok(place),
+            (Found::InFile { .. }, None) => Err("not open".into()),
+            (Found::InFile { segment, ordinal }, Some(places)) => {
+                let entry = places.find(segment, ordinal).map_err(|error| error.to_string())?;
+                Ok(place_of(entry).in_segment(segment))
+            }
+        }
+    }
+
+    /// The segments that there are.
+    #[must_use]
+    pub fn segments(&self) -> Vec<u64> {
+        let segments = self.journal.iter().flat_map(Journal::segments);
+        segments.map(|segment| segment.number).collect()
+    }
+
     /// Where the last group is.
     #[must_use]
     pub fn last_group(&self) -> Option<GroupPlace> {
         self.journal.as_ref().and_then(Journal::last_group).map(group_place)
     }
 
-    /// Replaces the checkpoint; `false` if there is no room.
-    pub fn write_checkpoint(&mut self, bytes: &Bytes) -> bool {
-        write_blob(&self.mem, CHECKPOINT, bytes).is_ok()
+    /// Whether there is a checkpoint.
+    #[must_use]
+    pub fn has_checkpoint(&self) -> bool {
+        self.mem.contents(CHECKPOINT).is_some()
+    }
+
+    /// Replaces the checkpoint, after what it needs in place files; `false` if there is no room.
+    pub fn write_checkpoint(&mut self, checkpoint: &Checkpoint) -> bool {
+        let Some(places) = &self.places else { return false };
+        for unfiled in &checkpoint.unfiled {
+            let Ok(mut entries) = places.read(unfiled.segment, unfiled.filed) else { return false };
+            entries.extend(unfiled.entries.iter().map(entry_of));
+            if places.write(unfiled.segment, &entries).is_err() {
+                return false;
+            }
+        }
+        write_blob(&self.mem, CHECKPOINT, &checkpoint.encode()).is_ok()
     }
 
     /// Replaces the checkpoint, in the midst of which the power goes.
-    pub fn write_checkpoint_interrupted(&mut self, bytes: &Bytes, rng: &mut Rng) {
-        self.mem.cut_power_after(rng.below(5));
-        self.write_checkpoint(bytes);
+    pub fn write_checkpoint_interrupted(&mut self, checkpoint: &Checkpoint, rng: &mut Rng) {
+        self.mem.cut_power_after(rng.below(5 + 5 * checkpoint.unfiled.len() as u64));
+        self.write_checkpoint(checkpoint);
     }
 
     /// Removes a segment; `false` if the disk did not let it.
     pub fn remove_segment(&mut self, segment: u64) -> bool {
-        self.journal.as_mut().is_some_and(|journal| journal.remove_segment(segment).is_ok())
+        let is_removed = self.journal.as_mut().is_some_and(|journal| journal.remove_segment(segment).is_ok());
+        // If its place file stays, it goes when they are opened.
+        let _ = self.places.as_ref().map(|places| places.remove(segment));
+        is_removed
     }
 
     /// Begins to remove a segment, in the midst of which the power goes.
@@ -277,4 +323,17 @@ impl NodeDisk {
 
 fn group_place(boki_disk::GroupPlace { segment, group, offset }: boki_disk::GroupPlace) -> GroupPlace {
     GroupPlace { segment, group, offset }
+}
+
+fn place_of(PlaceEntry { frame, at, len, checksum }: PlaceEntry) -> boki_log::storage::PlaceEntry {
+    boki_log::storage::PlaceEntry { frame, at, len, checksum }
+}
+
+fn entry_of(entry: &boki_log::storage::PlaceEntry) -> PlaceEntry {
+    PlaceEntry { frame: entry.frame, at: entry.at, len: entry.len, checksum: entry.checksum }
+}
+
+fn records_in(kind: u8, frame: u32, body: &Bytes) -> Result<Vec<PlaceEntry>, String> {
+    let entries = boki_log::machine::records_in(kind, frame, body).map_err(|error| error.to_string())?;
+    Ok(entries.iter().map(entry_of).collect())
 }

@@ -104,8 +104,8 @@ impl World {
                 if mutation != Some(Mutation::AckBeforeSync) {
                     machine.written(timers_us, last, &places);
                 }
-                if machine.take_died() {
-                    self.count("segments died");
+                if machine.take_waned() {
+                    self.count("segments waned");
                     self.begin_reclaim(id);
                 }
             }
@@ -254,8 +254,7 @@ impl World {
         let dead = machine.dead_segments();
         let Some(checkpoint) = machine.checkpoint() else { return };
         let count = dead.len();
-        node.reclaim =
-            Some(Reclaim { checkpoint: checkpoint.encode(), dead, removed: Vec::new(), is_checkpointed: false });
+        node.reclaim = Some(Reclaim { checkpoint, dead, removed: Vec::new(), is_checkpointed: false });
         self.count("checkpoints");
         self.note(id, format_args!("makes a checkpoint for {count} dead segments"));
         self.reclaim_later(id);
@@ -276,16 +275,18 @@ impl World {
             return Ok(());
         };
         if !reclaim.is_checkpointed {
-            let is_written =
-                mutation == Some(Mutation::SegmentWithoutCheckpoint) || disk.write_checkpoint(&reclaim.checkpoint);
+            let is_omitted = match mutation {
+                Some(Mutation::SegmentWithoutCheckpoint) => true,
+                Some(Mutation::CheckpointTooOld) => disk.has_checkpoint(),
+                _ => false,
+            };
+            let is_written = is_omitted || disk.write_checkpoint(&reclaim.checkpoint);
             if !is_written {
                 node.reclaim = None;
                 return Ok(());
             }
             reclaim.is_checkpointed = true;
-            if mutation == Some(Mutation::CheckpointTooOld) {
-                reclaim.dead = machine.dead_segments();
-            }
+            machine.filed(&reclaim.checkpoint.unfiled);
             self.reclaim_later(id);
             return Ok(());
         }

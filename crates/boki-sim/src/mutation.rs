@@ -54,7 +54,7 @@ mutations! {
     RecoveryPassesTornBytes: Alone, "Recovery hands over a frame that is not as it was written.";
     TermContinues: Alone, "A restarted engine continues the shard of its last term.";
     SegmentWithoutCheckpoint: Alone, "Dead segments are removed without a checkpoint.";
-    CheckpointTooOld: Alone, "Segments are removed that died after the checkpoint was made.";
+    CheckpointTooOld: Alone, "Only the first checkpoint is written: segments are removed that it does not cover.";
     CheckpointUnsynced: Alone, "The checkpoint is not synced before it takes the place of the last.";
     DirectoriesUnsynced: Alone, "Names of files are not synced.";
     FailedSyncRetried: Alone, "A sync that failed is tried again, and what that says is believed.";

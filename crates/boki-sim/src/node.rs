@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use boki_log::engine::EngineConfig;
 use boki_log::index::Freeze;
-use boki_log::machine::{Machine, MachineConfig, WriteFrame};
+use boki_log::machine::{Checkpoint, Machine, MachineConfig, WriteFrame};
 use boki_log::sequencer::SequencerConfig;
 use boki_log::storage::StorageConfig;
 use boki_log::{NodeId, Seq, ShardId, Term};
@@ -59,7 +59,7 @@ impl Clock {
 #[derive(Clone, Debug)]
 pub struct Reclaim {
     /// What must be on disk before any of them goes.
-    pub checkpoint: Bytes,
+    pub checkpoint: Checkpoint,
     /// Those that are dead.
     pub dead: Vec<u64>,
     /// Those that are gone.

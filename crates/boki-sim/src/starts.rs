@@ -5,6 +5,7 @@ use boki_log::storage::FramePlace;
 use boki_log::{NodeId, Position};
 use bytes::Bytes;
 
+use crate::disk::NodeDisk;
 use crate::ledger::OnDisk;
 use crate::mutation::Mutation;
 use crate::node;
@@ -37,7 +38,7 @@ impl World {
         let mut machine = Machine::new(config);
         let damaged = |damage: Damage| Violation { check: "recovery", detail: damage.to_string() };
         let is_late = node.term > 1;
-        let (mut frames, mut last) = (Vec::new(), None);
+        let (mut frames, mut last, mut segments) = (Vec::new(), None, Vec::new());
         if let Some(disk) = &mut node.disk {
             disk.set_lie(self.mutation.and_then(Mutation::lie));
             if is_late && !self.is_calm && self.rng.faults.chance(150) && !disk.is_damaged() {
@@ -50,15 +51,21 @@ impl World {
                 return Ok(());
             };
             (frames, last) = (opened.frames, opened.last);
+            segments =
+                self.nodes.get(&id).and_then(|node| node.disk.as_ref()).map_or_else(Vec::new, NodeDisk::segments);
+            let mut covered = 0;
             if let Some(checkpoint) = opened.checkpoint {
                 let checkpoint = Checkpoint::decode(&checkpoint).map_err(damaged)?;
-                machine.recover_checkpoint(&checkpoint).map_err(damaged)?;
+                if let Some(last) = checkpoint.covered {
+                    covered = opened.groups.partition_point(|group| *group <= last.group);
+                }
+                machine.recover_checkpoint(checkpoint).map_err(damaged)?;
             }
             let found: Vec<OnDisk> = frames.iter().map(|(frame, _)| frame.clone()).collect();
             let newly = self.ledger.recovered(id, &found)?;
             self.learn(newly)?;
             self.spoil_recovery(&mut frames);
-            for (frame, place) in &frames {
+            for (frame, place) in frames.iter().skip(covered) {
                 machine.recover_frame(frame.kind, *place, &frame.body).map_err(damaged)?;
             }
         }
@@ -66,7 +73,7 @@ impl World {
             self.count("restarts");
         }
         self.note(id, format_args!("starts with {} frames", frames.len()));
-        machine.start(self.timers_us(id), last).map_err(damaged)?;
+        machine.start(self.timers_us(id), last, &segments).map_err(damaged)?;
         self.check_started(id, &machine)?;
         if let Some(node) = self.nodes.get_mut(&id) {
             node.machine = Some(machine);

@@ -8,8 +8,9 @@
 //! |---|---|---|
 //! | 1 | journal | the last group that is covered: segment u64, group u64, offset u32; empty if there is none |
 //! | 2 | order | how far each shard is ordered: engine u16, term u32, local id u64 for each |
-//! | 3 | index | the index: which tables there are, and what is in none |
-//! | 4 | retention | the rules of books and what they add up to; empty: there are none |
+//! | 3 | storage | which segments have which records, alive or dead; the rest is in place files |
+//! | 4 | index | the index: which tables there are, and what is in none |
+//! | 5 | retention | the rules of books and what they add up to; empty: there are none |
 //!
 //! Version 1 had no sections: the order's length (u32) and its entries, then the snapshot.
 
@@ -24,15 +25,16 @@ use crate::error::LogError;
 use crate::ids::{LocalId, NodeId, ShardId, Term};
 use crate::index::{Freeze, Index, RestoreError, SortedTable, TableError, TableInfo};
 use crate::retention::Retention;
-use crate::storage::GroupPlace;
+use crate::storage::{GroupPlace, StorageSnapshot, Unfiled};
 
 const VERSION: u32 = 2;
 const WITHOUT_SECTIONS: u32 = 1;
 
 const JOURNAL: u8 = 1;
 const ORDER: u8 = 2;
-const INDEX: u8 = 3;
-const RETENTION: u8 = 4;
+const STORAGE: u8 = 3;
+const INDEX: u8 = 4;
+const RETENTION: u8 = 5;
 
 /// Bytes of an entry of the order: engine, term, local id.
 const ORDER_ENTRY_BYTES: usize = 14;
@@ -43,10 +45,13 @@ pub struct Checkpoint {
     /// The last group that is covered.
     pub covered: Option<GroupPlace>,
     ordered: Vec<(ShardId, LocalId)>,
+    storage: StorageSnapshot,
     /// A snapshot, or a section that names tables.
     index: Bytes,
     /// A snapshot.
     retention: Bytes,
+    /// What must be in place files before the checkpoint is written. It is no part of it.
+    pub unfiled: Vec<Unfiled>,
 }
 
 impl Machine {
@@ -54,24 +59,24 @@ impl Machine {
     ///
     /// # Errors
     /// [`Damage::Unreadable`], [`Damage::NotBegun`].
-    pub fn recover_checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<(), Damage> {
+    pub fn recover_checkpoint(&mut self, checkpoint: Checkpoint) -> Result<(), Damage> {
         self.recover_checkpoint_and_tables(checkpoint, Index::no_tables)
     }
 
     /// Likewise, of a checkpoint that names tables of the index; `open` gives each.
     ///
     /// # Errors
-    /// [`Damage::Unreadable`], [`Damage::Index`].
+    /// [`Damage::Unreadable`], [`Damage::NotBegun`], [`Damage::Index`].
     pub fn recover_checkpoint_and_tables(
         &mut self,
-        checkpoint: &Checkpoint,
+        checkpoint: Checkpoint,
         open: impl FnMut(&TableInfo) -> Result<Arc<dyn SortedTable>, TableError>,
     ) -> Result<(), Damage> {
-        let Checkpoint { covered, ordered, index, retention } = checkpoint;
-        for (shard, _) in ordered {
+        let Checkpoint { covered, ordered, storage: places, index, retention, .. } = checkpoint;
+        for (shard, _) in &ordered {
             self.check_begun(*shard)?;
         }
-        let index = Index::restore(index, open).map_err(|error| match error {
+        let index = Index::restore(&index, open).map_err(|error| match error {
             RestoreError::Malformed(source) => Damage::Unreadable { what: "checkpoint", source },
             RestoreError::Table(error) => Damage::Index(error),
         })?;
@@ -79,14 +84,15 @@ impl Machine {
             Retention::default()
         } else {
             let unreadable = |source| Damage::Unreadable { what: "checkpoint", source };
-            Retention::restore(retention).map_err(unreadable)?
+            Retention::restore(&retention).map_err(unreadable)?
         };
-        self.covered = *covered;
+        self.covered = covered;
+        self.counts_alive = covered.is_none();
         if let Some(sequencer) = &mut self.sequencer {
-            sequencer.restore(index.next_cut(), index.position().0, index.time_us(), ordered);
+            sequencer.restore(index.next_cut(), index.position().0, index.time_us(), &ordered);
         }
         if let Some(storage) = &mut self.storage {
-            storage.restore(ordered);
+            storage.restore(&ordered, places);
         }
         if let Some(engine) = &mut self.engine {
             engine.restore(index, retention);
@@ -111,15 +117,37 @@ impl Machine {
             return None;
         }
         let ordered = self.ordered_by_index();
+        let (storage, unfiled) = self.storage.as_ref()?.snapshot();
         let engine = self.engine.as_mut()?;
         let retention = engine.retention().snapshot();
         let freeze = engine.index_mut().freeze();
-        Some((Checkpoint { covered: self.covered, ordered, index: Bytes::new(), retention }, freeze))
+        let checkpoint =
+            Checkpoint { covered: self.covered, ordered, storage, index: Bytes::new(), retention, unfiled };
+        Some((checkpoint, freeze))
     }
 
     /// The index, to give it tables.
     pub fn index_mut(&mut self) -> Option<&mut Index> {
         self.engine.as_mut().map(Engine::index_mut)
+    }
+
+    /// What `checkpoint` needed in place files is there.
+    pub fn filed(&mut self, unfiled: &[Unfiled]) {
+        if let Some(storage) = &mut self.storage {
+            storage.filed(unfiled);
+        }
+    }
+
+    /// After recovery from a checkpoint that covers nothing, as version 1 wrote them: what was trimmed before it, no frame tells
+    /// again, so the index is asked what is alive.
+    pub(super) fn count_alive(&mut self) {
+        if !std::mem::take(&mut self.counts_alive) {
+            return;
+        }
+        let ordered = self.ordered_by_index();
+        if let (Some(engine), Some(storage)) = (&self.engine, &mut self.storage) {
+            storage.keep_only(&engine.index().live().collect(), &ordered);
+        }
     }
 
     /// Everything up to the group `last` is on disk. A checkpoint may cover it if everything in it is ordered too.
@@ -173,16 +201,30 @@ impl Checkpoint {
                 out.put_u32_le(offset);
             }
         });
-        put_section(&mut out, ORDER, |out| {
-            for (shard, upto) in &self.ordered {
-                out.put_u16_le(shard.engine.0);
-                out.put_u32_le(shard.term.0);
-                out.put_u64_le(upto.0);
-            }
-        });
+        put_section(&mut out, ORDER, |out| self.put_order(out));
+        put_section(&mut out, STORAGE, |out| self.storage.put(out));
         put_section(&mut out, INDEX, |out| out.put_slice(&self.index));
         put_section(&mut out, RETENTION, |out| out.put_slice(&self.retention));
         out.freeze()
+    }
+
+    /// As version 1 wrote it.
+    #[cfg(test)]
+    pub(super) fn encode_without_sections(&self) -> Bytes {
+        let mut out = BytesMut::new();
+        out.put_u32_le(WITHOUT_SECTIONS);
+        out.put_u32_le(self.ordered.len() as u32);
+        self.put_order(&mut out);
+        out.put_slice(&self.index);
+        out.freeze()
+    }
+
+    fn put_order(&self, out: &mut BytesMut) {
+        for (shard, upto) in &self.ordered {
+            out.put_u16_le(shard.engine.0);
+            out.put_u32_le(shard.term.0);
+            out.put_u64_le(upto.0);
+        }
     }
 
     /// Takes a checkpoint's bytes apart.
@@ -223,6 +265,7 @@ fn decode(bytes: &Bytes) -> Result<Checkpoint, LogError> {
                     checkpoint.ordered.push(order_entry(&mut section)?);
                 }
             }
+            STORAGE => checkpoint.storage = StorageSnapshot::take(&mut section)?,
             INDEX => checkpoint.index = section.rest(),
             _ => checkpoint.retention = section.rest(),
         }
@@ -271,6 +314,7 @@ mod tests {
             ordered: vec![(shard(1), LocalId(5)), (shard(2), LocalId(7))],
             index: Index::new().snapshot().unwrap(),
             retention: Retention::default().snapshot(),
+            ..Checkpoint::default()
         }
     }
 

@@ -66,7 +66,7 @@ impl Alone {
             next.machine.recover_frame(kind, place, &body).unwrap();
             next.disk.push((kind, place, body));
         }
-        next.machine.start(next.now_us, Some(next.last())).unwrap();
+        next.machine.start(next.now_us, Some(next.last()), &[1]).unwrap();
         next
     }
 
@@ -153,21 +153,39 @@ fn a_restart_from_a_checkpoint_judges_as_before_though_frames_are_gone() {
     alone.append(record("c").condition(Condition::Tail { tag, seq: Seq(2) }));
     alone.write();
     let mut next = Alone::new(2);
-    next.machine.recover_checkpoint(&Checkpoint::decode(&checkpoint.encode()).unwrap()).unwrap();
-    for (kind, place, body) in alone.disk.split_off(2) {
+    next.machine.recover_checkpoint(Checkpoint::decode(&checkpoint.encode()).unwrap()).unwrap();
+    for (kind, place, body) in alone.disk.split_off(6) {
         next.machine.recover_frame(kind, place, &body).unwrap();
     }
-    next.machine.start(9, Some(next.last())).unwrap();
+    next.machine.start(9, Some(next.last()), &[1]).unwrap();
     let found = next.machine.engine().unwrap().index().clone();
     assert_eq!(found.tail(BOOK, None), Ok(Seq(4)));
     assert_eq!(found.live_records(), 2);
 }
 
 #[test]
+fn what_was_trimmed_before_a_checkpoint_without_sections_is_dead_after_it() {
+    let mut alone = Alone::new(1);
+    alone.append(record("a"));
+    alone.write();
+    let trim = BatchBuilder::trim(BOOK, None, Seq(2)).unwrap();
+    alone.submit(Op::Append(Append { batch: trim, ack: Ack::Ordered, reserved: ReservedTags::Refused }));
+    while alone.write() {}
+    let checkpoint = alone.machine.checkpoint().unwrap().encode_without_sections();
+    let mut next = Alone::new(2);
+    next.machine.recover_checkpoint(Checkpoint::decode(&checkpoint).unwrap()).unwrap();
+    for (kind, place, body) in alone.disk {
+        next.machine.recover_frame(kind, place, &body).unwrap();
+    }
+    next.machine.start(9, Some(GroupPlace { segment: 2, group: 9, offset: 0 }), &[1, 2]).unwrap();
+    assert_eq!(next.machine.dead_segments(), [1]);
+}
+
+#[test]
 fn a_checkpoint_covers_every_group_whose_records_are_ordered_and_is_not_made_before() {
     let mut alone = Alone::new(1);
     assert_eq!(alone.machine.checkpoint(), None, "it has not started");
-    alone.machine.start(0, None).unwrap();
+    alone.machine.start(0, None, &[]).unwrap();
     assert_eq!(alone.machine.checkpoint().unwrap().covered, None);
     alone.append(record("a"));
     alone.write();
@@ -357,8 +375,8 @@ fn what_is_on_disk_of_a_start_that_has_not_begun_is_damage() {
         assert_eq!(machine.recover_frame(*kind, *place, body), Err(Damage::NotBegun { shard }));
     }
     let checkpoint = alone.machine.checkpoint().unwrap();
-    assert_eq!(Alone::new(2).machine.recover_checkpoint(&checkpoint), Err(Damage::NotBegun { shard }));
-    assert_eq!(Alone::new(3).machine.recover_checkpoint(&checkpoint), Ok(()));
+    assert_eq!(Alone::new(2).machine.recover_checkpoint(checkpoint.clone()), Err(Damage::NotBegun { shard }));
+    assert_eq!(Alone::new(3).machine.recover_checkpoint(checkpoint), Ok(()));
     alone.restart(3);
 }
 
