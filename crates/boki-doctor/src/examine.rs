@@ -20,9 +20,8 @@ use crate::lost::Order;
 
 /// The checkpoint's file.
 pub(crate) const CHECKPOINT: &str = "checkpoint";
-/// Where blobs and tables are.
+/// Where blobs are.
 const BLOBS: &str = "blob";
-const TABLES: &str = "table";
 /// How much of what is known of a table is kept in memory while it is read.
 const CACHE_BYTES: u64 = 1 << 20;
 
@@ -374,8 +373,15 @@ fn look_at_tables(
     findings: &mut Vec<Finding>,
 ) -> Result<Option<()>, DoctorError> {
     let store = TableStore::look(vfs.clone(), table_config(directory, ring));
-    for number in store.numbers().unwrap_or_default() {
-        let file = format!("{TABLES}/{number:016}");
+    let mut numbers = store.numbers().unwrap_or_default();
+    // What is wrong with the checkpoint has been said.
+    let checkpoint = check::owned_blob(vfs, CHECKPOINT, directory, ring).ok().flatten();
+    let named = checkpoint.and_then(|bytes| Checkpoint::decode(&bytes).ok()?.tables().ok()).unwrap_or_default();
+    numbers.extend(named.iter().map(|table| table.number));
+    numbers.sort_unstable();
+    numbers.dedup();
+    for number in numbers {
+        let file = check::table_file(number);
         let mut wrong = |error: TableError| {
             let (code, name) = match &error {
                 // Merged away since it was listed.

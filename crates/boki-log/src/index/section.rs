@@ -179,6 +179,25 @@ fn take_catalog(reader: &mut Reader<'_>) -> Result<Recent, LogError> {
     Ok(catalog)
 }
 
+fn take_runs(reader: &mut Reader<'_>) -> Result<Runs, LogError> {
+    let mut runs = Runs::default();
+    for _ in 0..reader.u64()? {
+        let start = Seq(reader.u64()?);
+        let shard = ShardId { engine: NodeId(reader.u16()?), term: Term(reader.u32()?) };
+        runs.0.push_back(Run { start, shard, from: LocalId(reader.u64()?), count: reader.u64()? });
+    }
+    Ok(runs)
+}
+
+fn take_infos(reader: &mut Reader<'_>) -> Result<Vec<TableInfo>, LogError> {
+    let mut infos = Vec::new();
+    for _ in 0..reader.u64()? {
+        let (number, from, to) = (reader.u64()?, Seq(reader.u64()?), Seq(reader.u64()?));
+        infos.push(TableInfo { number, from, to, bytes: reader.u64()?, records: reader.u64()? });
+    }
+    Ok(infos)
+}
+
 impl Index {
     /// The index of a checkpoint, or of a snapshot. `open` gives each table that it names, other than that of a snapshot; tables
     /// that it does not name belong to no checkpoint.
@@ -198,19 +217,8 @@ impl Index {
         let end = Seq(reader.u64()?);
         let mut index = Index { end, base: end, next_cut: reader.u64()?, time_us: reader.u64()?, ..Index::default() };
         index.times.push_back((end, index.time_us));
-        let mut runs = Runs::default();
-        for _ in 0..reader.u64()? {
-            let start = Seq(reader.u64()?);
-            let shard = ShardId { engine: NodeId(reader.u16()?), term: Term(reader.u32()?) };
-            runs.0.push_back(Run { start, shard, from: LocalId(reader.u64()?), count: reader.u64()? });
-        }
-        index.runs = runs;
-        let mut infos = Vec::new();
-        for _ in 0..reader.u64()? {
-            let (number, from, to) = (reader.u64()?, Seq(reader.u64()?), Seq(reader.u64()?));
-            let info = TableInfo { number, from, to, bytes: reader.u64()?, records: reader.u64()? };
-            infos.push(info);
-        }
+        index.runs = take_runs(&mut reader)?;
+        let infos = take_infos(&mut reader)?;
         for _ in 0..reader.u64()? {
             index.books.insert(BookId(reader.u64()?), take_book(&mut reader)?);
         }
@@ -228,6 +236,25 @@ impl Index {
         }
         index.restore_claims()?;
         Ok(index)
+    }
+
+    /// The tables that the index of a checkpoint names, other than the one that a snapshot has in itself.
+    ///
+    /// # Errors
+    /// [`LogError::Malformed`], if it does not parse as far as that.
+    pub fn tables_named(section: &Bytes) -> Result<Vec<TableInfo>, LogError> {
+        let mut reader = Reader::new(section);
+        if reader.u32()? != VERSION {
+            return Ok(Vec::new());
+        }
+        // How far the index has come: end, next cut, time.
+        for _ in 0..3 {
+            reader.u64()?;
+        }
+        take_runs(&mut reader)?;
+        let mut infos = take_infos(&mut reader)?;
+        infos.retain(|info| info.number != INLINE);
+        Ok(infos)
     }
 
     /// Takes the claims back: of each page the newest table's.

@@ -183,6 +183,14 @@ impl Machine {
 }
 
 impl Checkpoint {
+    /// The tables of the index that it needs.
+    ///
+    /// # Errors
+    /// [`LogError::Malformed`], if its index does not parse.
+    pub fn tables(&self) -> Result<Vec<TableInfo>, LogError> {
+        Index::tables_named(&self.index)
+    }
+
     /// With the section that a [`Freeze`] gave once its table was written.
     #[must_use]
     pub fn with_index(self, section: Bytes) -> Checkpoint {

@@ -12,17 +12,17 @@ fn bench(arguments: &[&str]) -> Value {
 
 #[test]
 fn every_load_gives_figures_and_ratios() {
-    for (arguments, workload) in [
-        (&["append", "--in-flight", "1,8"][..], "append"),
-        (&["read", "--in-flight", "1,8"], "read last of a tag"),
-        (&["http", "--clients", "1,8"], "HTTP append"),
-        (&["call", "--clients", "1,8"], "HTTP call of a no-op"),
+    for (arguments, workloads) in [
+        (&["append", "--in-flight", "1,8"][..], &["append", "append"][..]),
+        (&["read", "--in-flight", "1"], &["ping on the same connection", "read last of a tag"]),
+        (&["http", "--clients", "1,8"], &["HTTP append", "HTTP append"]),
+        (&["call", "--clients", "1,8"], &["HTTP call of a no-op", "HTTP call of a no-op"]),
     ] {
         let result = bench(arguments);
         let figures = result["figures"].as_array().unwrap();
-        assert_eq!(figures.len(), 2, "{workload}");
-        for figure in figures {
-            assert_eq!(figure["workload"], workload);
+        assert_eq!(figures.len(), workloads.len(), "{workloads:?}");
+        for (figure, workload) in figures.iter().zip(workloads) {
+            assert_eq!(figure["workload"], *workload);
             assert!(figure["count"].as_u64().unwrap() > 0 && figure["p50_us"].as_f64().unwrap() > 0.0, "{figure}");
         }
         assert!(result["machine"]["sync_us"].as_f64().unwrap() > 0.0);
