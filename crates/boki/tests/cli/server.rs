@@ -71,7 +71,8 @@ fn it_does_not_start_on_a_damaged_log() {
     for text in ["the first of three", "second", "third"] {
         server.ok(&["log", "append", text]);
     }
-    assert_eq!(server.stop(), 0);
+    // A server that stops in peace leaves a checkpoint, and what that covers is not read at the start.
+    server.kill();
     assert!(damage(server.folder.path(), b"the first of three"));
     let text = run(&mut server_in(server.folder.path())).failed(3, "BK0313");
     assert!(text.contains("boki explain BK0313"), "{text}");
