@@ -2,11 +2,12 @@
 //!
 //! The disk in memory keeps what a sound one would have, so it is known of every byte whether it is damaged. A node that
 //! starts on a damaged disk either refuses, names a damaged file and leaves everything as it was; or it opens, and finds
-//! exactly what it would on the sound disk. Two things cannot be told from a write that was interrupted: that the last group,
-//! with nothing written behind it, is damaged; and that the last segment's file has lost its end. Then exactly that may be
+//! exactly what it would on the sound disk. One thing cannot be told from a write that was interrupted: that the last groups, with
+//! nothing intact behind them, are damaged, as when the last segment's file has lost its end. Then exactly those may be
 //! missing.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use boki_disk::mem::MemDisk;
 use boki_disk::vfs::{Vfs, VfsFile};
@@ -218,22 +219,28 @@ fn group(opened: &Opened) -> u64 {
     opened.last.map_or(0, |last| last.group)
 }
 
-/// That nothing but the last group is missing, and that this one is damaged; or, if the last segment's file has lost its
-/// end, what was behind that.
+/// That nothing but the last group is missing, and that this one is damaged; or the last groups of the last segment, all of
+/// which are, as when its file has lost its end.
 fn check_last_only(before: &MemDisk, opened: &Opened, truth: &Opened) -> Checked {
     let missing = truth.frames.get(opened.frames.len()..).unwrap_or_default();
     let is_prefix = opened.checkpoint == truth.checkpoint && truth.frames.starts_with(&opened.frames);
     let from = |place: &FramePlace| u64::from(place.offset) - FRAME_HEADER_BYTES as u64;
-    let is_damaged = missing.iter().any(|(frame, place)| {
-        before.is_damaged(&segment_file(place.segment), from(place)..u64::from(place.offset) + frame.body.len() as u64)
-    });
     let last_segment = truth.frames.last().map_or(0, |(_, place)| place.segment);
-    let len = before.contents(&segment_file(last_segment)).map_or(0, |bytes| bytes.len() as u64);
-    let mut later = missing.iter().skip(1).filter(|(_, place)| from(place).is_multiple_of(BLOCK_BYTES as u64));
-    let is_last = group(opened) + 1 == group(truth)
-        || later.all(|(frame, place)| {
-            place.segment == last_segment && u64::from(place.offset) + frame.body.len() as u64 > len
-        });
+    let mut groups: Vec<(u64, Range<u64>)> = Vec::new();
+    for (frame, place) in missing {
+        let (start, end) = (from(place), u64::from(place.offset) + frame.body.len() as u64);
+        match groups.last_mut() {
+            Some((segment, group)) if *segment == place.segment && !start.is_multiple_of(BLOCK_BYTES as u64) => {
+                group.end = end;
+            }
+            _ => groups.push((place.segment, start..end)),
+        }
+    }
+    let is_damaged = |(segment, group): &(u64, Range<u64>)| before.is_damaged(&segment_file(*segment), group.clone());
+    // One that is intact behind one that is not would have told.
+    let is_last =
+        group(opened) + 1 == group(truth) || groups.iter().all(|group| group.0 == last_segment && is_damaged(group));
+    let is_damaged = groups.iter().any(is_damaged);
     ensure(is_prefix && is_damaged && is_last, "damage-served", || {
         format!(
             "{:?} are damaged; it opened with {} frames up to group {} and not with {} up to group {}",
