@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use boki_node::Book;
 use hyper::header::{HeaderValue, LOCATION};
 use hyper::{Request, StatusCode};
@@ -120,7 +120,5 @@ pub(crate) async fn remove(
 ) -> Result<Response, Problem> {
     Query::parse(request.uri().query(), &[])?;
     app.node.remove_book(&book).await.map_err(|error| Problem::of_log(&error, &book))?;
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    Ok(response)
+    Ok(StatusCode::NO_CONTENT.into_response())
 }

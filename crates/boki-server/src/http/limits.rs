@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use boki_functions::{KeyState, LimitError, LimitState, LimitTerms};
 use hyper::{Request, StatusCode};
 use serde::{Deserialize, Serialize};
@@ -201,7 +201,5 @@ pub(crate) async fn remove(
 ) -> Result<Response, Problem> {
     Query::parse(request.uri().query(), &[])?;
     app.functions.remove_limit(&name).await.map_err(|error| Problem::of_limit(&error))?;
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    Ok(response)
+    Ok(StatusCode::NO_CONTENT.into_response())
 }

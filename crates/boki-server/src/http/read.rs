@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use boki_log::op::{Consistency, Direction, Read, SetAux, Tags, Tail};
 use boki_log::{BookId, LogError, Seq, Tag};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
@@ -261,8 +261,7 @@ pub(crate) async fn set_aux(
     let aux = read_body(body, app.body_limit).await?;
     let set = SetAux { book: id, seq: Seq(seq), aux };
     app.node.set_aux(set).await.map_err(|error| Problem::of_log(&error, &book))?;
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::NO_CONTENT;
+    let mut response = StatusCode::NO_CONTENT.into_response();
     set_position(&mut response, position, position);
     Ok(response)
 }
