@@ -11,6 +11,7 @@ use boki_disk::{
     BlobError, BlobName, BlobStore, BlockCache, Damage, DataKeys, Keyring, Reach, SealedBlocks, TableConfig,
     TableError, TableStore,
 };
+use boki_log::index::TableInfo;
 use boki_log::machine::Checkpoint;
 use boki_log::storage::GroupPlace;
 
@@ -124,10 +125,13 @@ pub(crate) fn all(
         checked.bytes += segment.found.bytes;
         look_at_segment(segment, &order, &mut findings);
     }
-    let covered = look_at_checkpoint(vfs, (directory, ring.as_ref()), &removed, &journal, scope, &mut findings)?;
+    let checkpoint = look_at_checkpoint(vfs, (directory, ring.as_ref()), &removed, &journal, scope, &mut findings)?;
+    // What its index cannot be read for has no tables that could be missed.
+    let named = checkpoint.as_ref().and_then(|checkpoint| checkpoint.tables().ok()).unwrap_or_default();
     let looked = look_at_blobs(vfs, (directory, ring.as_ref()), scope, pace, &mut checked, &mut findings)?
         .and_then(|()| {
-            look_at_tables(vfs, (directory, ring.as_ref()), scope, pace, &mut checked, &mut findings).transpose()
+            let keys = (directory, ring.as_ref());
+            look_at_tables(vfs, keys, &named, scope, pace, &mut checked, &mut findings).transpose()
         })
         .transpose()?;
     if looked.is_none() {
@@ -137,6 +141,7 @@ pub(crate) fn all(
     let id = format!("{directory:032x}");
     let unknown = unknown(scope, &journal, reach);
     let report = Report { path: path.to_owned(), id, checked, findings, unknown };
+    let covered = checkpoint.and_then(|checkpoint| checkpoint.covered);
     Ok(Some(Examined { report, directory, ring, meta, reach, removed, journal, covered, max_term }))
 }
 
@@ -256,7 +261,7 @@ fn look_at_segment(segment: &Segment, order: &Order, findings: &mut Vec<Finding>
     }
 }
 
-/// The last group that the checkpoint covers.
+/// The checkpoint, if there is one that can be read.
 fn look_at_checkpoint(
     vfs: &RealVfs,
     (directory, ring): (u128, Option<&Arc<Keyring>>),
@@ -264,7 +269,7 @@ fn look_at_checkpoint(
     journal: &Journal,
     scope: Scope,
     findings: &mut Vec<Finding>,
-) -> Result<Option<GroupPlace>, DoctorError> {
+) -> Result<Option<Checkpoint>, DoctorError> {
     let bytes = match check::owned_blob(vfs, CHECKPOINT, directory, ring) {
         Ok(Some(bytes)) => bytes,
         Ok(None) => {
@@ -285,11 +290,11 @@ fn look_at_checkpoint(
             return Ok(None);
         }
     };
-    let Some(covered) = checkpoint.covered else { return Ok(None) };
+    let Some(covered) = checkpoint.covered else { return Ok(Some(checkpoint)) };
     let removed_to = removed.last().map_or(0, |range| range.to);
     // Beside a server, segments go and checkpoints come while this is read.
     if scope == Scope::Settled {
-        return Ok(Some(covered));
+        return Ok(Some(checkpoint));
     }
     if covered.segment <= removed_to {
         let what = format!(
@@ -303,7 +308,7 @@ fn look_at_checkpoint(
         let what = format!("it covers group {}, and the journal ends before it", covered.group);
         findings.push(damage("BK0317", CHECKPOINT, Subject::Checkpoint, what));
     }
-    Ok(Some(covered))
+    Ok(Some(checkpoint))
 }
 
 fn look_at_blobs(
@@ -364,9 +369,11 @@ pub(crate) fn read_blob<V: Vfs>(
     Ok(Some(len))
 }
 
+/// Looks at the tables there are, and at those that the checkpoint has `named`.
 fn look_at_tables(
     vfs: &RealVfs,
     (directory, ring): (u128, Option<&Arc<Keyring>>),
+    named: &[TableInfo],
     scope: Scope,
     pace: Pace<'_>,
     checked: &mut Totals,
@@ -374,9 +381,6 @@ fn look_at_tables(
 ) -> Result<Option<()>, DoctorError> {
     let store = TableStore::look(vfs.clone(), table_config(directory, ring));
     let mut numbers = store.numbers().unwrap_or_default();
-    // What is wrong with the checkpoint has been said.
-    let checkpoint = check::owned_blob(vfs, CHECKPOINT, directory, ring).ok().flatten();
-    let named = checkpoint.and_then(|bytes| Checkpoint::decode(&bytes).ok()?.tables().ok()).unwrap_or_default();
     numbers.extend(named.iter().map(|table| table.number));
     numbers.sort_unstable();
     numbers.dedup();
