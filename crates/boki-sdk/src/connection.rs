@@ -9,10 +9,10 @@ use std::task::Poll;
 use std::time::Duration;
 
 use boki_log::error::Retry;
-use boki_net::{Broken, Config, Connection, Ended, Frame, FrameSink, LocalStream, Outbox, tune_tcp};
+use boki_net::{Broken, Config, Connection, Ended, Frame, FrameSink, Outbox, tune_tcp};
 use boki_wire::worker;
 use boki_wire::{Hello, HelloOk, Message, Ping, Pong, Role, VERSION, kinds};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use crate::address::Address;
@@ -34,7 +34,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// A connection to a server.
 pub(crate) enum Link {
     Tcp(Connection<TcpStream>),
-    Unix(Connection<LocalStream>),
+    Unix(Connection<UnixStream>),
 }
 
 impl Link {
@@ -51,7 +51,7 @@ impl Link {
                     Link::Tcp(Connection::opened(stream, outbox, Config::opening()))
                 }
                 Address::Unix(path) => {
-                    let stream = LocalStream::connect(path).await.map_err(failed)?;
+                    let stream = UnixStream::connect(path).await.map_err(failed)?;
                     Link::Unix(Connection::opened(stream, outbox, Config::opening()))
                 }
             };

@@ -6,13 +6,12 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use boki_net::LocalStream;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, body::Incoming};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -44,11 +43,10 @@ impl Listener for TcpListener {
 }
 
 impl Listener for UnixListener {
-    type Stream = LocalStream;
+    type Stream = UnixStream;
 
-    async fn next(&self) -> io::Result<LocalStream> {
-        let (stream, _) = self.accept().await?;
-        LocalStream::new(stream)
+    async fn next(&self) -> io::Result<UnixStream> {
+        self.accept().await.map(|(stream, _)| stream)
     }
 }
 
